@@ -1,0 +1,135 @@
+//! What the operator may set, and the limits of everything: defaults, then the file, then the environment, then flags.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+/// Who may ask without a credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Nobody: a token or a signed-in browser is needed.
+    #[default]
+    Token,
+    /// Everybody on this machine; only on a loopback address.
+    None,
+}
+
+/// What the gate does with side effects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Ask first.
+    #[default]
+    Default,
+    /// Never allow them.
+    Plan,
+    /// Allow them.
+    Autonomous,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything that the operator may set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address to listen on.
+    pub host: IpAddr,
+    /// The port to listen on; 0 picks one.
+    pub port: u16,
+    /// `PLUGINS_DIR` and every `--plugins-dir`, in the order of discovery.
+    pub plugins_dirs: Vec<PathBuf>,
+    /// Who may ask without a credential.
+    pub auth: AuthMode,
+    /// What the gate does with side effects.
+    pub mode: Mode,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Whether each request is a log line.
+    pub access_log: bool,
+    /// How many threads the core runs on; at least one.
+    pub workers: usize,
+    /// The address that clients use when it is not the one listened on.
+    pub public_url: Option<Url>,
+    /// Further names that a `Host` header may have.
+    pub allow_hosts: Vec<String>,
+    /// Further origins that may ask, as `scheme://host[:port]`.
+    pub allow_origins: Vec<Url>,
+    /// The proxies whose `Forwarded` headers are believed.
+    pub trust_proxies: Vec<IpNet>,
+    /// The certificate chain and the key (PEM); both or none.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The folder of everything that the host keeps.
+    pub home: PathBuf,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// The limits of everything. Full means an answer, not silence.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// From the first byte of a head to its end.
+    pub head_time: Duration,
+    /// A kept-alive connection without a request.
+    pub idle_time: Duration,
+    /// A new connection that says nothing.
+    pub silent_time: Duration,
+    /// A body of which no byte comes, a response of which no byte can be written.
+    pub stall_time: Duration,
+    /// Open connections.
+    pub connections: usize,
+    /// From a question to its answer.
+    pub call_time: Duration,
+    /// Bytes of a frame on `/ws`.
+    pub frame_bytes: usize,
+    /// Frames that wait for a `/ws` client.
+    pub outbox_frames: usize,
+    /// Bytes that wait for a `/ws` client.
+    pub outbox_bytes: usize,
+    /// Messages of one connection that wait for one channel.
+    pub mailbox_messages: usize,
+    /// Questions that wait for Python.
+    pub bridge_questions: usize,
+    /// Python threads for `def` handlers.
+    pub worker_threads: usize,
+    /// Import, `setup` and each hook of a plugin.
+    pub hook_time: Duration,
+    /// From the stop signal to the end.
+    pub drain_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 16 << 20,
+            head_bytes: 64 << 10,
+            head_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(75),
+            silent_time: Duration::from_secs(10),
+            stall_time: Duration::from_secs(30),
+            connections: 10_000,
+            call_time: Duration::from_secs(60),
+            frame_bytes: 1 << 20,
+            outbox_frames: 1024,
+            outbox_bytes: 1 << 20,
+            mailbox_messages: 256,
+            bridge_questions: 4096,
+            worker_threads: 40,
+            hook_time: Duration::from_secs(10),
+            drain_time: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a plugin may offer: mounts, tools, channels, facades, hooks, assets, resources and prompts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonschema::Validator;
+use serde_json::Value;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
+use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
+use crate::kernel::call::Moment;
+use crate::kernel::handler::{ChannelHandler, HookHandler, RouteHandler, TextHandler, ToolHandler};
+
+/// A path of a mount, below its prefix: segments that are text, one parameter, or all the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Vec<Segment>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Text(Box<str>),
+    Any,
+    Rest,
+}
+
+impl Pattern {
+    /// Everything below the prefix, for an app whose routes nobody can see.
+    pub fn everything() -> Self {
+        Self(vec![Segment::Rest])
+    }
+
+    /// Reads a route's path in Starlette's form: `/items/{id}`, `/files/{path:path}`.
+    pub fn parse(path: &str) -> Self {
+        let segment = |text: &str| match text {
+            _ if text.contains('{') && text.contains(":path}") => Segment::Rest,
+            _ if text.contains('{') => Segment::Any,
+            _ => Segment::Text(text.into()),
+        };
+        let mut segments = Vec::new();
+        for text in path.split('/').filter(|text| !text.is_empty()) {
+            segments.push(segment(text));
+            if segments.last() == Some(&Segment::Rest) {
+                break;
+            }
+        }
+        Self(segments)
+    }
+
+    /// The same path below a prefix.
+    #[must_use]
+    pub fn below(&self, prefix: &Prefix) -> Self {
+        let mut segments: Vec<Segment> = prefix.as_str().split('/').map(|text| Segment::Text(text.into())).collect();
+        segments.extend(self.0.iter().cloned());
+        Self(segments)
+    }
+
+    /// Whether some path fits both. Errs on the side of yes.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut left = self.0.iter();
+        let mut right = other.0.iter();
+        loop {
+            match (left.next(), right.next()) {
+                (Some(Segment::Rest), _) | (_, Some(Segment::Rest)) | (None, None) => return true,
+                (Some(Segment::Text(a)), Some(Segment::Text(b))) if a != b => return false,
+                (Some(_), Some(_)) => {}
+                (Some(_), None) | (None, Some(_)) => return false,
+            }
+        }
+    }
+
+    /// Whether `path`, given below the prefix, fits; a trailing slash does not count.
+    pub fn matches(&self, path: &str) -> bool {
+        let mut segments = path.split('/').filter(|text| !text.is_empty());
+        for segment in &self.0 {
+            match (segment, segments.next()) {
+                (Segment::Rest, _) => return true,
+                (Segment::Text(text), Some(found)) if **text == *found => {}
+                (Segment::Any, Some(_)) => {}
+                _ => return false,
+            }
+        }
+        segments.next().is_none()
+    }
+
+    /// Whether the first segment can be `word`.
+    pub fn begins_with(&self, word: &str) -> bool {
+        match self.0.first() {
+            Some(Segment::Text(text)) => **text == *word,
+            Some(Segment::Any | Segment::Rest) => true,
+            None => false,
+        }
+    }
+}
+
+/// Routes at a prefix below `/api`.
+#[derive(Clone)]
+pub struct Mount {
+    /// Where: `plugins/ping` is `/api/plugins/ping`.
+    pub prefix: Prefix,
+    /// The paths that it has, so that clashes are seen at commit. Empty paths mean none.
+    pub patterns: Vec<Pattern>,
+    /// What answers.
+    pub handler: Arc<dyn RouteHandler>,
+    /// Gives the OpenAPI document of these routes, a JSON object; `None` for an app that has none.
+    pub openapi: Option<Arc<dyn TextHandler>>,
+}
+
+/// A JSON schema (2020-12), compiled. Cloning is cheap.
+#[derive(Clone)]
+pub struct Schema {
+    text: Json,
+    validator: Arc<Validator>,
+}
+
+impl Schema {
+    /// Compiles a schema. References outside it are refused: nothing is fetched.
+    ///
+    /// # Errors
+    /// `Invalid`: it is no valid schema; the message names `what` and where.
+    pub fn compile(what: &str, schema: &Value) -> Result<Self> {
+        let problem =
+            |text: String| Error::new(Kind::Invalid, format!("{what} is not a valid JSON schema (2020-12): {text}"));
+        jsonschema::draft202012::meta::validate(schema)
+            .map_err(|error| problem(format!("{error} at {:?}", error.instance_path().as_str())))?;
+        let validator = jsonschema::draft202012::new(schema).map_err(|error| problem(error.to_string()))?;
+        Ok(Self { text: Json::of(schema), validator: Arc::new(validator) })
+    }
+
+    /// The schema as it was given.
+    pub fn text(&self) -> &Json {
+        &self.text
+    }
+
+    /// Checks a value; the text of the first failures, at most five, or `None` when it fits.
+    pub fn failures(&self, value: &Value) -> Option<String> {
+        if self.validator.is_valid(value) {
+            return None;
+        }
+        let failures: Vec<String> = self
+            .validator
+            .iter_errors(value)
+            .take(5)
+            .map(|error| {
+                let text: String = error.to_string().chars().take(300).collect();
+                match error.instance_path().as_str() {
+                    "" => text,
+                    path => format!("{path}: {text}"),
+                }
+            })
+            .collect();
+        Some(failures.join("; "))
+    }
+}
+
+/// A function that agents, people and programs can call.
+#[derive(Clone)]
+pub struct Tool {
+    /// Unique among all tools.
+    pub name: ToolName,
+    /// What it does, for people and models.
+    pub description: Arc<str>,
+    /// The schema of its arguments, of type `object`.
+    pub parameters: Schema,
+    /// The schema of its result, where it promises one.
+    pub output: Option<Schema>,
+    /// Whether it changes anything: such a call needs leave.
+    pub side_effect: bool,
+    /// How a call's specifier is made from its arguments: `{path}`.
+    pub specifier_template: Option<Arc<str>>,
+    /// A heading under which lists show it.
+    pub group: Option<Arc<str>>,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// What runs it.
+    pub handler: Arc<dyn ToolHandler>,
+}
+
+/// A named stream of messages on `/ws`.
+#[derive(Clone)]
+pub struct Channel {
+    /// Unique among all channels.
+    pub name: ChannelName,
+    /// What takes its messages.
+    pub handler: Arc<dyn ChannelHandler>,
+}
+
+/// An object on `dash`. Only the engine that made it can open what `factory` stands for.
+#[derive(Clone)]
+pub struct Facade {
+    /// Its name on `dash`.
+    pub name: FacadeName,
+    /// The engine's own handle on the factory.
+    pub factory: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+/// Something to do at a moment of the host's life.
+#[derive(Clone)]
+pub struct Hook {
+    /// When.
+    pub moment: Moment,
+    /// What it is called in messages.
+    pub name: Arc<str>,
+    /// What acts.
+    pub handler: Arc<dyn HookHandler>,
+}
+
+/// A folder of web files at `/api/plugins/<id>/assets/…`.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    /// An absolute path.
+    pub folder: PathBuf,
+}
+
+/// An MCP resource.
+#[derive(Clone)]
+pub struct Resource {
+    /// Its uri, or a template of one (RFC 6570).
+    pub uri: Arc<str>,
+    /// The name that people see.
+    pub name: Arc<str>,
+    /// Its media type.
+    pub mime_type: Option<Arc<str>>,
+    /// What it is.
+    pub description: Arc<str>,
+    /// What reads it.
+    pub handler: Arc<dyn TextHandler>,
+}
+
+/// An MCP prompt.
+#[derive(Clone)]
+pub struct Prompt {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is for.
+    pub description: Arc<str>,
+    /// Its arguments, a JSON list of `{"name", "description", "required"}`.
+    pub arguments: Json,
+    /// What renders it.
+    pub handler: Arc<dyn TextHandler>,
+}
+
+/// All that one plugin offers.
+#[derive(Clone, Default)]
+pub struct Contributions {
+    /// Its routes.
+    pub mounts: Vec<Mount>,
+    /// Its tools.
+    pub tools: Vec<Tool>,
+    /// Its channels.
+    pub channels: Vec<Channel>,
+    /// Its names on `dash`.
+    pub facades: Vec<Facade>,
+    /// Its hooks, in the order of startup.
+    pub hooks: Vec<Hook>,
+    /// Its web files.
+    pub assets: Option<Assets>,
+    /// Its MCP resources.
+    pub resources: Vec<Resource>,
+    /// Its MCP prompts.
+    pub prompts: Vec<Prompt>,
+}

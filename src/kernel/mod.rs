@@ -1,0 +1,15 @@
+//! The host: who asks, what is asked, what plugins offer, and what may run.
+//!
+//! This storey may know the words of `base`; it must never know Python, a process or an HTTP server.
+
+pub mod auth; // 1.1
+pub mod call; // 1.3
+pub mod connection; // 1.2
+pub mod contribution; // 1.6
+pub mod gate; // 1.4
+pub mod handler; // 1.5
+pub mod hub; // 1.8
+pub mod meter; // 1.0
+pub mod registry; // 1.7
+pub mod store; // 1.0
+pub mod toolbox; // 1.8

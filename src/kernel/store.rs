@@ -1,0 +1,5 @@
+//! What the host keeps.
+
+/// The store.
+#[derive(Clone)]
+pub struct Store {}

@@ -1,0 +1,4 @@
+//! Plugbay.
+pub mod base;
+pub mod edge;
+pub mod kernel;
