@@ -1,0 +1,164 @@
+"""The typed face of the Rust core. Everything here is for the package's own modules; plugins use ``plugbay``."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+HOST_API: str
+"""The version of the interface between host and plugin that this host offers."""
+
+class Draft:
+    """The contributions of one plugin before they are committed. Raises ``ClosedError`` once committed or closed."""
+
+    def __init__(
+        self, source: str, id: str, name: str, version: str, description: str, host_api: str
+    ) -> None: ...
+    def add_mount(
+        self,
+        prefix: str | None,
+        patterns: Sequence[str] | None,
+        app: Callable[..., Awaitable[None]],
+        state: dict[str, Any],
+        openapi: Callable[[], Any] | None,
+    ) -> None:
+        """Put an ASGI 3 app at ``/api/<prefix>``, or at ``/api/plugins/<id>``.
+
+        ``patterns`` are its paths below the prefix in Starlette's form; ``None`` means that it may answer any.
+        ``state`` is copied into each scope's ``state``. ``openapi`` returns an OpenAPI document (a dict).
+        ``root`` is whether ``scope["root_path"]`` is the mount (an app of its own) -- see ``add_router_mount``.
+        """
+
+    def add_router_mount(
+        self,
+        prefix: str | None,
+        patterns: Sequence[str],
+        app: Callable[..., Awaitable[None]],
+        state: dict[str, Any],
+        openapi: Callable[[], Any] | None,
+    ) -> None:
+        """Like ``add_mount`` for an app whose routes already carry the whole path: ``root_path`` is empty."""
+
+    def add_tool(
+        self,
+        name: str,
+        description: str,
+        parameters: str,
+        output: str | None,
+        side_effect: bool,
+        specifier_template: str | None,
+        group: str | None,
+        timeout_s: float,
+        handler: Callable[..., Any],
+        wants_context: bool,
+        is_async: bool,
+    ) -> None:
+        """Offer a tool. ``parameters`` is the JSON text of the whole object schema, ``output`` of the result's."""
+
+    def add_channel(self, name: str, handler: Callable[..., Any], is_async: bool) -> None: ...
+    def add_facade(self, name: str, factory: Callable[[], Any]) -> None: ...
+    def add_hook(self, moment: str, name: str, hook: Callable[[], Any], is_async: bool) -> None:
+        """``moment`` is ``"startup"`` or ``"shutdown"``."""
+
+    def add_assets(self, folder: str) -> None: ...
+    def add_resource(
+        self, uri: str, name: str, mime_type: str | None, description: str, fn: Callable[..., Any], is_async: bool
+    ) -> None: ...
+    def add_prompt(
+        self, name: str, description: str, arguments: str, fn: Callable[..., Any], is_async: bool
+    ) -> None: ...
+    def publish(self, topic: str, data: Any) -> None:
+        """Fan out to the subscribers of a topic of this plugin's own channels; usable from any thread, at any time."""
+
+    def commit(self) -> None:
+        """Make it serve, whole or not at all. Raises ``ConflictError``; the draft is closed either way."""
+
+    def close(self) -> None:
+        """Drop everything; later ``add_*`` raise ``ClosedError``."""
+
+def record(
+    source: str, plugin: str | None, stage: str, code: str, message: str, traceback: str | None
+) -> None:
+    """Keep what went wrong with a plugin."""
+
+def errors() -> list[tuple[str, str | None, str, str, str, str | None, str]]:
+    """``(source, plugin, stage, code, message, traceback, at)``, oldest first; ``at`` is RFC 3339."""
+
+def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
+    """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
+
+def tools() -> list[dict[str, Any]]:
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, group, timeout_s``, by name;
+    ``parameters`` and ``output`` are JSON text."""
+
+def channels() -> list[tuple[str, str]]:
+    """``(name, plugin)``, by name."""
+
+def facades() -> list[tuple[str, str, Callable[[], Any]]]:
+    """``(name, plugin, factory)``, by name."""
+
+def mounts() -> list[tuple[str, str, Callable[..., Awaitable[None]]]]:
+    """``(prefix, plugin, app)``, by prefix: what ``plugbay routes`` lists."""
+
+def withdraw(id: str) -> bool:
+    """Take a plugin out. The Python objects that it offered are let go before this returns."""
+
+def reset() -> None:
+    """Take out every plugin and forget every error."""
+
+def generation() -> int:
+    """Rises by one with every change of what serves."""
+
+def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
+    """Run a tool through the toolbox and its gate, as the owner, on behalf of the running loop; JSON in, JSON out.
+
+    With a host running, an ``async def`` handler runs on the host's loop; without one, on the caller's.
+    ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
+    """
+
+class Host:
+    """A running host: the settings, the socket, the runtime. One at a time in a process."""
+
+    def __init__(self, flags: str) -> None:
+        """Read the settings (``flags`` is a JSON object of those given on the command line; the file, the environment
+        and defaults fill the rest), take the lock on the home folder, set up logging and bind the port.
+
+        Raises ``InvalidError`` (a bad setting), ``ConflictError`` (another host runs in this process, holds this home
+        folder or the port).
+        """
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:8000``, without a trailing slash."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def settings(self) -> str:
+        """The settings in force, as JSON: ``home``, ``plugins_dirs`` (a list), ``hook_time_s``, ``ready_json``, …"""
+
+    @property
+    def token(self) -> str:
+        """The owner's token."""
+
+    def sign_in_link(self) -> str:
+        """A link that signs a browser in, once, within ten minutes."""
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run ``async def`` handlers on this loop. Called on the loop's thread before it runs."""
+
+    def start(self) -> None:
+        """Start the runtime and the signal handling (``handle_signals`` flag), and answer the host's own routes."""
+
+    def open(self) -> None:
+        """After the plugins are loaded: run the startup hooks, then serve plugins. Blocks, releasing the GIL; not to
+        be called on the loop's thread. A plugin whose hook fails is withdrawn and recorded."""
+
+    def stop(self) -> None:
+        """Ask for the stop; returns at once. Any thread."""
+
+    def wait(self) -> None:
+        """Block, releasing the GIL, until the stop is asked for, requests are drained, shutdown hooks have run and
+        the loop was told to stop (``loop.stop()``)."""
+
+    def finish(self) -> int:
+        """After the loop has ended: end the runtime, release the lock. Returns the exit code. Idempotent."""
