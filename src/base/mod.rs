@@ -3,9 +3,9 @@
 //! This storey may know the standard library and formats; it must never know a plugin, a server or Python.
 
 pub mod error; // 0.0
-pub mod shutdown; // 0.0
+pub mod frame; // 0.2
 pub mod json; // 0.1
+pub mod manifest;
 pub mod name; // 0.1
 pub mod settings; // 0.1
-pub mod frame; // 0.2
-pub mod manifest; // 0.2
+pub mod shutdown; // 0.0 // 0.2
