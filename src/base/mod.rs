@@ -5,7 +5,8 @@
 pub mod error; // 0.0
 pub mod frame; // 0.2
 pub mod json; // 0.1
-pub mod manifest;
+pub mod manifest; // 0.2
 pub mod name; // 0.1
 pub mod settings; // 0.1
-pub mod shutdown; // 0.0 // 0.2
+pub mod shutdown; // 0.0
+pub mod sources; // 0.2

@@ -68,8 +68,18 @@ pub struct Settings {
     pub trust_proxies: Vec<IpNet>,
     /// The certificate chain and the key (PEM); both or none.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Which log lines are written, as `tracing` filters are: `info`, `plugbay=debug,warn`.
+    pub log_level: String,
+    /// Whether a line with the port is written to standard output once the host serves.
+    pub ready_json: bool,
+    /// Whether FastAPI routes are answered by the core where it can.
+    pub fast_routes: bool,
+    /// Whether SIGTERM and SIGINT stop the host; off where another program embeds it.
+    pub handle_signals: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
+    /// The file that was read, where there was one.
+    pub config: Option<PathBuf>,
     /// The limits.
     pub limits: Limits,
 }

@@ -2,4 +2,7 @@
 //!
 //! This storey knows HTTP; it must never know which engine runs a plugin.
 
+pub mod admin; // 3.3
+pub mod caller; // 3.1
+pub mod failure; // 3.0
 pub mod parts; // 3.0
