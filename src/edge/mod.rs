@@ -5,4 +5,5 @@
 pub mod admin; // 3.3
 pub mod caller; // 3.1
 pub mod failure; // 3.0
+pub mod forwarded; // 3.0
 pub mod parts; // 3.0
