@@ -10,6 +10,8 @@ pub mod gate; // 1.4
 pub mod handler; // 1.5
 pub mod hub; // 1.8
 pub mod meter; // 1.0
+pub mod principal; // 1.0
 pub mod registry; // 1.7
+pub mod secret; // 1.0
 pub mod store; // 1.0
 pub mod toolbox; // 1.8
