@@ -5,6 +5,7 @@
 pub mod error; // 0.0
 pub mod frame; // 0.2
 pub mod json; // 0.1
+pub mod log; // 0.2
 pub mod manifest; // 0.2
 pub mod name; // 0.1
 pub mod settings; // 0.1
