@@ -15,7 +15,7 @@ use crate::base::json::Json;
 /// The text is beyond what Python's reader takes: nested too deeply.
 pub fn json_into_python<'py>(py: Python<'py>, json: &Json) -> PyResult<Bound<'py, PyAny>> {
     static FROM_JSON: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    FROM_JSON.import::<PyAny>(py, "pydantic_core", "from_json")?.call1((PyBytes::new(py, json.as_str().as_bytes()),))
+    FROM_JSON.import(py, "pydantic_core", "from_json")?.call1((PyBytes::new(py, json.as_str().as_bytes()),))
 }
 
 /// A Python object as JSON text: what `json` can write, and dataclasses, pydantic models, dates, UUIDs and the like.
@@ -28,7 +28,7 @@ pub fn json_from_python(value: &Bound<'_, PyAny>) -> Result<Json> {
     if value.is_none() {
         return Ok(Json::NULL);
     }
-    let text = TO_JSON.import::<PyAny>(py, "pydantic_core", "to_json").and_then(|to_json| to_json.call1((value,)));
+    let text = TO_JSON.import(py, "pydantic_core", "to_json").and_then(|to_json| to_json.call1((value,)));
     let text = text.map_err(|error| {
         let what = value.get_type().name().map_or_else(|_| "value".to_owned(), |name| name.to_string());
         let message = format!("expected a value that JSON can hold, found {what}: {}", text_of(py, &error));
@@ -44,7 +44,7 @@ pub fn json_from_python(value: &Bound<'_, PyAny>) -> Result<Json> {
 /// `Cancelled`.
 pub fn error_from_python(py: Python<'_>, error: PyErr) -> Error {
     static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let cancelled = CANCELLED.import::<PyAny>(py, "asyncio", "CancelledError");
+    let cancelled = CANCELLED.import(py, "asyncio", "CancelledError");
     if cancelled.is_ok_and(|cancelled| error.is_instance(py, cancelled)) {
         return Error::new(Kind::Cancelled, "the call was cancelled");
     }
@@ -83,7 +83,7 @@ pub fn closed(py: Python<'_>, message: &str) -> PyErr {
 
 fn raised(py: Python<'_>, code: &str, message: &str) -> PyErr {
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    match MAKE.import::<PyAny>(py, "plugbay.errors", "of_code").and_then(|make| make.call1((code, message))) {
+    match MAKE.import(py, "plugbay.errors", "of_code").and_then(|make| make.call1((code, message))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }

@@ -12,7 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyIterator, PySendResult, PyType};
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyDict, PyIterator, PyType};
 
 use crate::base::error::{Error, Kind};
 use crate::engine::python::job::{Answers, Ask, Handler, Job, Parcel, Table};
@@ -438,6 +439,7 @@ impl Turn {
         slf
     }
 
+    #[expect(unsafe_code, reason = "PyO3 offers PyIter_Send for iterators alone; a coroutine is none")]
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.step(py, |coroutine| {
             // SAFETY: `PyIterator::send` is `PyIter_Send`, which takes coroutines as well as iterators; only the cast

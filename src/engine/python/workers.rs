@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::base::error::{Error, Kind};
-use crate::engine::python::job::{Answers, Ask, Handler, Job, Parcel, Table};
+use crate::engine::python::job::{Answers, Ask, Handler, Parcel, Table};
 use crate::engine::python::lane::Lane;
 
 /// After so long inside one handler the leader loses the lead.
