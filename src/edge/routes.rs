@@ -19,7 +19,6 @@ use crate::edge::reply;
 use crate::edge::socket::{Asked, Terms, unasked};
 use crate::kernel::call::{Body, Caller, Request, Response};
 use crate::kernel::contribution::Mount;
-use crate::kernel::principal::Scope;
 use crate::kernel::registry::{Engine, Offered, Snapshot};
 
 /// What begins the path of everything that a plugin may answer.
@@ -61,19 +60,15 @@ fn is_or_begins(path: &str, segment: &str) -> bool {
     path.strip_prefix(segment).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether this caller may ask plugins at all, now.
+/// Whether plugins can be asked now.
 ///
 /// # Errors
-/// `Denied`: it lacks the scope `call`. `Unavailable`: the plugins are still being loaded.
-pub fn allow(parts: &Parts, caller: &Caller) -> Result<()> {
-    if !caller.principal.has(Scope::Call) {
-        let message = format!("{} may not call plugins: its token needs the scope \"call\"", caller.principal.name());
-        return Err(Error::new(Kind::Denied, message));
+/// `Unavailable`: they are still being loaded.
+pub fn awake(parts: &Parts) -> Result<()> {
+    if parts.ready.get() {
+        return Ok(());
     }
-    if !parts.ready.get() {
-        return Err(Error::new(Kind::Unavailable, "the host is still loading its plugins: ask again in a moment"));
-    }
-    Ok(())
+    Err(Error::new(Kind::Unavailable, "the host is still loading its plugins: ask again in a moment"))
 }
 
 /// The failure of a path that no plugin has.

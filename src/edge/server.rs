@@ -118,11 +118,6 @@ fn own(extra: Router) -> Router {
             let shown: String = uri.path().chars().take(200).collect();
             Failure(Error::new(Kind::NotFound, format!("this host has nothing at {shown}")))
         })
-        .method_not_allowed_fallback(async || {
-            let detail = "this path does not have that method; the header \"allow\" lists those that it has";
-            let status = http::StatusCode::METHOD_NOT_ALLOWED;
-            failure::problem(status, Kind::Invalid, "Method not allowed", detail, None).map(axum::body::Body::new)
-        })
         .layer(DefaultBodyLimit::disable())
 }
 

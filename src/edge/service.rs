@@ -6,14 +6,13 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::response::Response as AxumResponse;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -23,7 +22,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::log;
 use crate::base::shutdown::panic_text;
 use crate::edge::access::{AccessLog, Account};
-use crate::edge::caller::{Admission, Gatekeeper};
+use crate::edge::caller::{self, Admission, Gatekeeper};
 use crate::edge::failure;
 use crate::edge::link::{Link, Service, Turn};
 use crate::edge::metrics::{self, Group, Metrics};
@@ -46,22 +45,18 @@ pub struct Core {
     router: Router,
     metrics: Metrics,
     log: AccessLog,
-    ids: Ids,
 }
 
-/// What a path of the host's own is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Probe {
-    Health,
-    Ready,
-    Metrics,
-}
+/// What a connection of the reserve may ask.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+/// The one path that is answered here: what is counted is counted here.
+const METRICS: &str = "/metrics";
 
 impl Core {
     /// Answers with the plugins of `parts` and, for every other path, with `router`.
     pub fn new(parts: Parts, gate: Gatekeeper, router: Router, metrics: Metrics) -> Self {
         let log = if parts.settings.access_log { AccessLog::On } else { AccessLog::Off };
-        Self { parts, gate, router, metrics, log, ids: Ids::new() }
+        Self { parts, gate, router, metrics, log }
     }
 
     /// The parts that it answers with.
@@ -87,12 +82,21 @@ impl Core {
 
     async fn respond(&self, link: &Link, turn: Turn, request: Request<Incoming>) -> Response<Outgoing> {
         let (mut head, incoming) = request.into_parts();
-        let id = self.ids.of(&head.headers);
-        let origin = head.headers.get(ORIGIN).cloned();
-        let admission = self.gate.admit(&mut head, link.peer, link.local, link.scheme);
+        let origin = self.gate.foreign_origin(&head.headers);
+        let own_id = own_id(&head.headers);
+        // First of all: it takes tokens out of the target.
+        let mut admission = self.gate.admit(&mut head, link.peer, link.local, link.scheme);
+        let id = match (&mut admission, own_id) {
+            (Ok(Admission::Pass(caller)), Some(id)) => {
+                caller.request_id = id.clone();
+                id
+            }
+            (Ok(Admission::Pass(caller)), None) => caller.request_id.clone(),
+            (_, own_id) => own_id.unwrap_or_else(|| self.gate.request_id()),
+        };
         let mut account = Account::open(turn, self.log, &head, &id);
         let answered = {
-            let mut answer = pin!(self.answer(link, admission, (head, incoming, id.clone()), &mut account));
+            let mut answer = pin!(self.answer(link, admission, (head, incoming), &mut account));
             poll_fn(|context| {
                 let _request = log::within_request(&id);
                 catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)))
@@ -108,7 +112,9 @@ impl Core {
             }
         };
         let headers = response.headers_mut();
-        self.gate.share(origin.as_ref(), headers);
+        if let Some(origin) = origin {
+            caller::share(origin, headers);
+        }
         if link.service == Service::Reserve {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -122,33 +128,33 @@ impl Core {
         &self,
         link: &Link,
         admission: Result<Admission>,
-        request: (Head, Incoming, Arc<str>),
+        request: (Head, Incoming),
         account: &mut Account,
     ) -> Result<Response<Content>> {
-        let (head, incoming, id) = request;
-        let probe = probe(&head);
-        if link.service == Service::Reserve && !matches!(probe, Some(Probe::Health | Probe::Ready)) {
+        let (head, incoming) = request;
+        let path = head.uri.path();
+        if link.service == Service::Reserve && !HEALTH.contains(&path) {
             return Err(full());
         }
         let caller = match admission? {
-            Admission::Pass(caller) => Caller { request_id: id, ..caller },
+            Admission::Pass(caller) => caller,
             Admission::Preflight(response) => return Ok(response.map(Content::Kernel)),
         };
         account.asked_by(caller.principal.name());
-        if let Some(probe) = probe {
-            return Ok(self.probed(probe).map(Content::Kernel));
+        if path == METRICS && matches!(head.method, Method::GET | Method::HEAD) {
+            return Ok(self.counts().map(Content::Kernel));
         }
         if head.method == Method::CONNECT {
             // A handler's 200 to it would turn the connection into a tunnel.
             return Err(Error::new(Kind::Invalid, "this host is no proxy: it does not answer CONNECT"));
         }
-        let found = routes::find(&self.parts.registry.snapshot(), head.uri.path());
+        let found = routes::find(&self.parts.registry.snapshot(), path);
         if !matches!(found, Found::Host) {
             account.answered_by(Group::Plugin);
-            routes::allow(&self.parts, &caller)?;
+            routes::awake(&self.parts)?;
         }
         if matches!(found, Found::Nobody) {
-            return Err(routes::nobody(head.uri.path()));
+            return Err(routes::nobody(path));
         }
         let (body, verdict) = upload::receive(&head, incoming, &self.parts.settings.limits).await?;
         let response = match found {
@@ -190,21 +196,9 @@ impl Core {
         response
     }
 
-    fn probed(&self, probe: Probe) -> Response<Body> {
-        let ready = self.parts.ready.get() && !self.parts.shutdown.is_stopping();
-        let (status, media_type, text) = match probe {
-            Probe::Health => (StatusCode::OK, "application/json", Bytes::from_static(b"{\"status\":\"ok\"}")),
-            Probe::Ready if ready => {
-                (StatusCode::OK, "application/json", Bytes::from_static(b"{\"status\":\"ready\"}"))
-            }
-            Probe::Ready => {
-                return failure::response(&Error::new(Kind::Unavailable, "the host does not serve its plugins now"));
-            }
-            Probe::Metrics => (StatusCode::OK, metrics::MEDIA_TYPE, Bytes::from(self.metrics.text(&self.parts))),
-        };
-        let mut response = Response::new(Body::Full(text));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    fn counts(&self) -> Response<Body> {
+        let mut response = Response::new(Body::from(Bytes::from(self.metrics.text(&self.parts))));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE));
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
@@ -214,16 +208,6 @@ impl Core {
         Error::new(Kind::Internal, "the host failed at this request; its log says why")
             .with_source(std::io::Error::other(format!("panicked: {}", panic_text(panic))))
     }
-}
-
-fn probe(head: &Head) -> Option<Probe> {
-    let probe = match head.uri.path() {
-        "/healthz" => Probe::Health,
-        "/readyz" => Probe::Ready,
-        "/metrics" => Probe::Metrics,
-        _ => return None,
-    };
-    matches!(head.method, Method::GET | Method::HEAD).then_some(probe)
 }
 
 /// The answer to a connection beyond the limit.
@@ -250,39 +234,10 @@ fn refusal(error: &Error) -> Response<Body> {
     response
 }
 
-/// Makes the ids of requests: unique in this host, of no use to who guesses one.
-struct Ids {
-    seed: u64,
-    next: AtomicU64,
-}
-
-impl Ids {
-    fn new() -> Self {
-        // Without random bytes the ids are still unique in this process.
-        Self { seed: getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15), next: AtomicU64::new(0) }
-    }
-
-    /// The client's own id where it is one of letters, digits, `.`, `_` and `-`; else a new one.
-    fn of(&self, headers: &HeaderMap) -> Arc<str> {
-        let sane = |id: &&str| {
-            (1..=REQUEST_ID_BYTES).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-        };
-        match headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane) {
-            Some(id) => id.into(),
-            None => self.make(),
-        }
-    }
-
-    fn make(&self) -> Arc<str> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        // SplitMix64: one to one, so that no id comes twice.
-        let mut bits =
-            self.seed.wrapping_add(self.next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        let text: [u8; 16] = std::array::from_fn(|place| DIGITS[(bits >> (60 - 4 * place)) as usize & 15]);
-        std::str::from_utf8(&text).expect("hexadecimal digits are UTF-8").into()
-    }
+/// The client's own id, where it is one of letters, digits, `.`, `_` and `-`.
+fn own_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
+    let sane = (1..=REQUEST_ID_BYTES).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    sane.then(|| id.into())
 }
