@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -55,10 +56,12 @@ def source(pattern: str) -> str:
 def rows(document: str, heading: str) -> dict[str, list[str]]:
     """The table below a heading: for each row its first code word, and all its cells."""
     section = re.split(rf"^#+ {re.escape(heading)}$", read(document), flags=re.MULTILINE)[1]
+    lines = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
     found = {}
-    for line in re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0].splitlines():
+    for line, following in itertools.pairwise([*lines, ""]):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and (word := re.match(r"`([^`]+)`", cells[0])):
+        is_row = line.startswith("|") and not following.startswith("| ---")
+        if is_row and (word := re.match(r"`([^`]+)`", cells[0])):
             found[word[1]] = cells
     return found
 
