@@ -174,7 +174,12 @@ impl Bridge {
     ///
     /// # Errors
     /// `Busy`: the lane is full. `Unavailable`: Python has stopped. Else what `settle` says.
-    pub fn ask<C, S, A>(&self, handler: &Handler, call: C, settle: S) -> impl Future<Output = Result<A>> + Send + use<C, S, A>
+    pub fn ask<C, S, A>(
+        &self,
+        handler: &Handler,
+        call: C,
+        settle: S,
+    ) -> impl Future<Output = Result<A>> + Send + use<C, S, A>
     where
         C: for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
         S: FnOnce(Python<'_>, PyResult<Bound<'_, PyAny>>) -> Result<A> + Send + 'static,
@@ -250,6 +255,11 @@ impl Bridge {
                 "outlived": outlived,
             },
         })
+    }
+
+    /// How many worker threads are inside a handler.
+    pub fn busy_threads(&self) -> usize {
+        self.shared.workers.busy().len()
     }
 
     fn closed_token(&self) -> CancellationToken {

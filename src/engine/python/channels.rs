@@ -218,7 +218,10 @@ impl ConnectionFace {
     /// Close the connection after what waits was sent: a close code (1000, or 3000 to 4999) and a reason.
     #[pyo3(signature = (code = 1000, reason = ""))]
     fn close<'py>(&self, py: Python<'py>, code: u16, reason: &str) -> PyResult<Bound<'py, PyAny>> {
-        if !(code == 1000 || (1001..=1014).contains(&code) && !(1004..=1006).contains(&code) || (3000..5000).contains(&code)) {
+        if !(code == 1000
+            || (1001..=1014).contains(&code) && !(1004..=1006).contains(&code)
+            || (3000..5000).contains(&code))
+        {
             let message = format!("close code {code} cannot be sent: use 1000, or 3000 to 4999 (RFC 6455 section 7.4)");
             return Err(error_into_python(py, &Error::new(Kind::Invalid, message)));
         }
@@ -234,7 +237,9 @@ impl ConnectionFace {
     /// Receive what is published to a topic of this plugin's channels.
     fn subscribe<'py>(&self, py: Python<'py>, topic: &str) -> PyResult<Bound<'py, PyAny>> {
         let checked = self.channels.channel_of(topic);
-        checked.and_then(|_| self.channels.hub.subscribe(&self.connection, topic)).map_err(|error| error_into_python(py, &error))?;
+        checked
+            .and_then(|_| self.channels.hub.subscribe(&self.connection, topic))
+            .map_err(|error| error_into_python(py, &error))?;
         Done::nothing(py)
     }
 

@@ -34,7 +34,8 @@ pub fn json_from_python(value: &Bound<'_, PyAny>) -> Result<Json> {
         let message = format!("expected a value that JSON can hold, found {what}: {}", text_of(py, &error));
         Error::new(Kind::Plugin, message)
     })?;
-    let bytes = text.cast::<PyBytes>().map_err(|_| Error::new(Kind::Internal, "pydantic_core.to_json gave no bytes"))?;
+    let bytes =
+        text.cast::<PyBytes>().map_err(|_| Error::new(Kind::Internal, "pydantic_core.to_json gave no bytes"))?;
     Json::parse(Bytes::copy_from_slice(bytes.as_bytes())).map_err(|_| {
         Error::new(Kind::Plugin, "expected a value that JSON can hold, found NaN or an infinity: return null instead")
     })

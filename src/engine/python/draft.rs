@@ -20,9 +20,7 @@ use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonToo
 use crate::engine::python::job::{Handler, Where};
 use crate::engine::python::mounted::Mounted;
 use crate::kernel::call::Moment;
-use crate::kernel::contribution::{
-    Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool,
-};
+use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
 use crate::kernel::registry::{Draft, Engine};
 
 /// The contributions of one plugin before they are committed.
@@ -60,7 +58,13 @@ impl DraftFace {
         closed(py, &message)
     }
 
-    fn mount(&self, py: Python<'_>, prefix: Option<&str>, app: Bound<'_, PyAny>, rest: MountRest<'_, '_>) -> PyResult<()> {
+    fn mount(
+        &self,
+        py: Python<'_>,
+        prefix: Option<&str>,
+        app: Bound<'_, PyAny>,
+        rest: MountRest<'_, '_>,
+    ) -> PyResult<()> {
         let manifest_id = {
             let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
             draft.as_ref().map(|draft| draft.manifest().id.clone()).ok_or_else(|| self.closed(py))?
@@ -104,9 +108,8 @@ fn place(is_async: bool) -> Where {
 }
 
 fn parsed(py: Python<'_>, what: &str, text: &str) -> PyResult<Value> {
-    serde_json::from_str(text).map_err(|error| {
-        error_into_python(py, &Error::new(Kind::Invalid, format!("{what} is not JSON: {error}")))
-    })
+    serde_json::from_str(text)
+        .map_err(|error| error_into_python(py, &Error::new(Kind::Invalid, format!("{what} is not JSON: {error}"))))
 }
 
 #[pymethods]
@@ -122,8 +125,8 @@ impl DraftFace {
         host_api: &str,
     ) -> PyResult<Self> {
         let engine = PythonEngine::current().map_err(|error| error_into_python(py, &error))?;
-        let manifest = Manifest::check(id, name, version, description, host_api)
-            .map_err(|error| error_into_python(py, &error))?;
+        let manifest =
+            Manifest::check(id, name, version, description, host_api).map_err(|error| error_into_python(py, &error))?;
         let plugin = manifest.id.shared();
         let channels = Channels::new(engine.hub.clone(), plugin.clone());
         let draft = Mutex::new(Some(Draft::new(manifest, source, Engine::Python)));
@@ -181,7 +184,10 @@ impl DraftFace {
             .transpose()?;
         let timeout = Some(timeout_s).filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
         let timeout = timeout.map(Duration::from_secs_f64).ok_or_else(|| {
-            fail(Error::new(Kind::Invalid, format!("timeout_s of tool {name} is {timeout_s}: give seconds above 0, at most 86400")))
+            fail(Error::new(
+                Kind::Invalid,
+                format!("timeout_s of tool {name} is {timeout_s}: give seconds above 0, at most 86400"),
+            ))
         })?;
         let context = if wants_context { Context::Wanted } else { Context::Unwanted };
         let handler = PythonTool::new(self.engine.bridge.clone(), self.hold(handler, place(is_async)), context);
@@ -216,7 +222,14 @@ impl DraftFace {
         self.fill(py, |draft| draft.add_facade(Facade { name, factory }))
     }
 
-    fn add_hook(&self, py: Python<'_>, moment: &str, name: &str, hook: Bound<'_, PyAny>, is_async: bool) -> PyResult<()> {
+    fn add_hook(
+        &self,
+        py: Python<'_>,
+        moment: &str,
+        name: &str,
+        hook: Bound<'_, PyAny>,
+        is_async: bool,
+    ) -> PyResult<()> {
         let moment = match moment {
             "startup" => Moment::Startup,
             "shutdown" => Moment::Shutdown,
@@ -234,7 +247,8 @@ impl DraftFace {
 
     fn add_assets(&self, py: Python<'_>, folder: PathBuf) -> PyResult<()> {
         if !folder.is_absolute() || !folder.is_dir() {
-            let message = format!("assets folder {} is not there: give the absolute path of a folder", folder.display());
+            let message =
+                format!("assets folder {} is not there: give the absolute path of a folder", folder.display());
             return Err(error_into_python(py, &Error::new(Kind::Invalid, message)));
         }
         self.fill(py, |draft| draft.add_assets(Assets { folder }))
@@ -283,9 +297,9 @@ impl DraftFace {
 
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
         let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let committed = draft.ok_or_else(|| self.closed(py)).and_then(|draft| {
-            self.engine.registry.commit(draft).map_err(|error| error_into_python(py, &error))
-        });
+        let committed = draft
+            .ok_or_else(|| self.closed(py))
+            .and_then(|draft| self.engine.registry.commit(draft).map_err(|error| error_into_python(py, &error)));
         self.engine.bridge.sweep(py);
         committed.map(drop)
     }

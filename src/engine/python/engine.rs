@@ -48,7 +48,14 @@ static CURRENT: Mutex<Option<PythonEngine>> = Mutex::new(None);
 
 impl PythonEngine {
     /// An engine over the parts of a host.
-    pub fn new(registry: Registry, toolbox: Toolbox, hub: Hub, bridge: Bridge, shutdown: Shutdown, limits: Limits) -> Self {
+    pub fn new(
+        registry: Registry,
+        toolbox: Toolbox,
+        hub: Hub,
+        bridge: Bridge,
+        shutdown: Shutdown,
+        limits: Limits,
+    ) -> Self {
         Self { registry, toolbox, hub, bridge, shutdown, limits, runtime: Arc::default() }
     }
 

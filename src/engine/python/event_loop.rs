@@ -312,7 +312,9 @@ impl NewTask {
             return result.call_method0(intern!(py, "__await__"));
         }
         let kind = result.get_type().name()?;
-        Err(PyTypeError::new_err(format!("expected an awaitable from an async handler, found {kind}: declare it `async def`")))
+        Err(PyTypeError::new_err(format!(
+            "expected an awaitable from an async handler, found {kind}: declare it `async def`"
+        )))
     }
 
     /// Starts a task; `None` when it has ended already.

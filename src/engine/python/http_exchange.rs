@@ -485,7 +485,10 @@ impl Job for HttpJob {
 }
 
 /// An item that a message must have.
-pub fn required<'py>(message: &Bound<'py, PyDict>, key: &Bound<'py, pyo3::types::PyString>) -> PyResult<Bound<'py, PyAny>> {
+pub fn required<'py>(
+    message: &Bound<'py, PyDict>,
+    key: &Bound<'py, pyo3::types::PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
     message.get_item(key)?.ok_or_else(|| PyValueError::new_err(format!("the message has no {key:?}")))
 }
 
@@ -505,7 +508,5 @@ pub fn bytes_of(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
 pub fn header(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<(HeaderName, HeaderValue)> {
     let (raw_name, raw_value) = (bytes_of(name)?, bytes_of(value)?);
     let checked = HeaderName::from_bytes(&raw_name).ok().zip(HeaderValue::from_bytes(&raw_value).ok());
-    checked.ok_or_else(|| {
-        PyValueError::new_err(format!("header {:?}: {:?} is not valid in HTTP", raw_name, raw_value))
-    })
+    checked.ok_or_else(|| PyValueError::new_err(format!("header {:?}: {:?} is not valid in HTTP", raw_name, raw_value)))
 }

@@ -37,7 +37,8 @@ impl Scope {
             None => {
                 scope.set_item(intern!(py, "type"), intern!(py, "http"))?;
                 scope.set_item(intern!(py, "method"), method(py, &head.method))?;
-                scope.set_item(intern!(py, "scheme"), if secure { intern!(py, "https") } else { intern!(py, "http") })?;
+                scope
+                    .set_item(intern!(py, "scheme"), if secure { intern!(py, "https") } else { intern!(py, "http") })?;
             }
             Some(protocols) => {
                 scope.set_item(intern!(py, "type"), intern!(py, "websocket"))?;
@@ -105,7 +106,8 @@ impl PrincipalFace {
     /// Its scopes, of `call`, `approve` and `admin`.
     #[getter]
     fn scopes(&self) -> Vec<&'static str> {
-        let all = [("call", PrincipalScope::Call), ("approve", PrincipalScope::Approve), ("admin", PrincipalScope::Admin)];
+        let all =
+            [("call", PrincipalScope::Call), ("approve", PrincipalScope::Approve), ("admin", PrincipalScope::Admin)];
         all.into_iter().filter(|(_, scope)| self.principal.has(*scope)).map(|(word, _)| word).collect()
     }
 

@@ -205,7 +205,8 @@ fn innermost(py: Python<'_>, thread: u64) -> PyResult<Option<String>> {
     let frames = py.import("sys")?.call_method0("_current_frames")?.cast_into::<PyDict>()?;
     let Some(frame) = frames.get_item(thread)? else { return Ok(None) };
     let code = frame.getattr("f_code")?;
-    let (file, function): (String, String) = (code.getattr("co_filename")?.extract()?, code.getattr("co_qualname")?.extract()?);
+    let (file, function): (String, String) =
+        (code.getattr("co_filename")?.extract()?, code.getattr("co_qualname")?.extract()?);
     let line: Option<u32> = frame.getattr("f_lineno")?.extract()?;
     Ok(Some(format!("{file}:{} in {function}", line.unwrap_or(0))))
 }

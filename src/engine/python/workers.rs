@@ -159,11 +159,13 @@ impl Workers {
     /// Notes that nobody waits for the answer of this question any more; the thread that runs it counts as stuck.
     pub fn abandon(&self, key: u64) {
         let mut seats = self.seats();
-        let running = |seat: &Arc<Seat>| seat.running().as_mut().is_some_and(|running| {
-            let mine = running.key == key;
-            running.abandoned |= mine;
-            mine
-        });
+        let running = |seat: &Arc<Seat>| {
+            seat.running().as_mut().is_some_and(|running| {
+                let mine = running.key == key;
+                running.abandoned |= mine;
+                mine
+            })
+        };
         if seats.threads.values().any(running) {
             seats.outlived += 1;
         }
@@ -243,7 +245,8 @@ impl Workers {
 
     /// How many threads there may be: the limit, and one for each that is stuck, up to twice the limit.
     fn room(&self, seats: &Seats) -> usize {
-        let stuck = seats.threads.values().filter(|seat| seat.running().as_ref().is_some_and(|it| it.abandoned)).count();
+        let stuck =
+            seats.threads.values().filter(|seat| seat.running().as_ref().is_some_and(|it| it.abandoned)).count();
         self.limit + stuck.min(self.limit)
     }
 
@@ -306,7 +309,8 @@ impl Workers {
         }
         let facts = handler.facts();
         if facts.slow.load(Ordering::Relaxed) && self.held_by(&facts.plugin) >= self.limit / 2 {
-            let message = format!("half of all worker threads are inside plugin {} already: try again later", facts.plugin);
+            let message =
+                format!("half of all worker threads are inside plugin {} already: try again later", facts.plugin);
             job.refuse(Error::new(Kind::Busy, message).blame(facts.plugin.clone()));
             return self.answers.put(Parcel::Job(job));
         }
@@ -329,7 +333,8 @@ impl Workers {
     /// How many threads are inside handlers of a plugin.
     fn held_by(&self, plugin: &Arc<str>) -> usize {
         let seats = self.seats();
-        let of_plugin = |seat: &&Arc<Seat>| seat.running().as_ref().is_some_and(|it| it.handler.facts().plugin == *plugin);
+        let of_plugin =
+            |seat: &&Arc<Seat>| seat.running().as_ref().is_some_and(|it| it.handler.facts().plugin == *plugin);
         seats.threads.values().filter(of_plugin).count()
     }
 
