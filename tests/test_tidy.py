@@ -15,14 +15,14 @@ PACKAGE = ROOT / "python" / "plugbay"
 WALL = 500
 """Lines that no source file goes beyond."""
 
-NAMES_PYO3 = re.compile(r"lib|engine/python/\w+")
-"""The Rust files that may name a pyo3 type."""
+NAMES_PYO3 = re.compile(r"lib|host|engine/python/\w+")
+"""The Rust files that may name a pyo3 type: the module's own and the engine's."""
 
 ATTACHES = re.compile(r"engine/python/\w+")
 """The Rust files that may attach to the interpreter."""
 
-UNSAFE = re.compile(r"engine/(native/library|process/child|python/\w+)")
-"""The Rust files that may hold `unsafe`."""
+UNSAFE = re.compile(r"app|engine/(native/library|process/child|python/\w+)")
+"""The Rust files that may hold `unsafe`; each place says why in an `expect`."""
 
 
 @cache
