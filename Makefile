@@ -12,6 +12,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 EXTENSION := python/plugbay/_core.abi3.so
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -46,7 +47,7 @@ $(BIN)/python:
 	  echo "$$python -m venv $(VENV)"; \
 	  exec $$python -m venv $(VENV); \
 	done; \
-	echo 'Python 3.11 or newer is missing: none of $(PYTHON) $(PYTHONS) is one.' \
+	echo 'Python 3.11 or newer is missing: none of $(strip $(PYTHON) $(PYTHONS)) is one.' \
 	  'Install it, or name it: make test PYTHON=/path/to/python3.' >&2; \
 	exit 1
 
@@ -93,6 +94,7 @@ check: lint test
 .PHONY: lint
 lint: rust $(VENV)/dev.stamp
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path benches/axum/Cargo.toml
 	$(CARGO) clippy --locked --quiet --no-default-features --all-targets -- --deny warnings
 	$(CARGO) clippy --locked --quiet -- --deny warnings
 	$(BIN)/ruff format --check python tests examples benches
@@ -106,7 +108,7 @@ soak: build
 
 .PHONY: bench
 bench: build $(VENV)/bench.stamp
-	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml
+	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml --target-dir $(TARGET)
 	$(BIN)/python benches/run.py $(ARGS)
 
 .PHONY: wheel

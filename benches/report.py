@@ -39,11 +39,16 @@ class Result:
         return median(values) if values else None
 
     def targets(self) -> list[dict[str, Any]]:
-        """Each target with the ratio that came out; ``None`` where a side was not measured."""
+        """Each target with the ratio that came out; ``None`` where a side was not measured.
+
+        The two sides of a round ran one after the other, so that the median of the rounds' ratios is steadier than the
+        ratio of two medians.
+        """
         rows = []
         for target in self.case.targets:
-            ours, peer = self.of(target.ours, target.measure), self.of(target.peer, target.measure)
-            ratio = ours / peer if ours and peer else None
+            sides = [self.values.get(entry, {}).get(target.measure, []) for entry in (target.ours, target.peer)]
+            ratios = [ours / peer for ours, peer in zip(*sides, strict=False)]
+            ratio = median(ratios) if ratios else None
             rows.append(
                 {
                     "ours": target.ours,
@@ -75,7 +80,7 @@ class Result:
         """The table of medians with the spread of the rounds, then the targets."""
         measures = [m for m in HEADINGS if any(m in measured for measured in self.values.values())]
         unit = self.case.unit
-        headings = [HEADINGS[m].format(unit=PLURALS.get(unit, unit) if m == "rate" else unit) for m in measures]
+        headings = [heading(measure, unit) for measure in measures]
         lines = [f"### {self.case.title}", "", "| | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
         for entry in self.case.entries:
             if entry.name in self.failures:
@@ -87,9 +92,40 @@ class Result:
             least = "≥" if row["measure"] == "rate" else "≤"
             came = "not measured" if row["ratio"] is None else f"{row['ratio']:.2f}"
             word = {True: "reached", False: "**missed**", None: "open"}[row["reached"]]
-            what = HEADINGS[row["measure"]].format(unit=PLURALS.get(unit, unit) if row["measure"] == "rate" else unit)
+            what = heading(row["measure"], unit)
             lines += ["", f"{row['ours']} ÷ {row['peer']}, {what}: {came} (target {least} {row['limit']}: {word})"]
         return "\n".join([*lines, ""])
+
+
+COMPARED = ("get", "post", "starlette", "bare", "echo", "fanout", "start")
+"""The cases of the README's table."""
+
+
+def comparison(results: list[Result]) -> str:
+    """The README's table: for each case the first entry, which is ours, beside the others."""
+    lines = ["| | Plugbay | others |", "|---|---|---|"]
+    for result in results:
+        if result.case.name not in COMPARED:
+            continue
+        measures = {"delivery": ["rate"], "start": ["start_ms", "memory_mib"]}.get(result.case.unit, ["cpu_us"])
+        for measure in measures:
+            what = f", {heading(measure, result.case.unit)}" if measure != "cpu_us" else ""
+            ours, *others = [(entry.name, result.of(entry.name, measure)) for entry in result.case.entries]
+            theirs = " · ".join(f"{name} {number(value)}" for name, value in others if value is not None)
+            lines.append(f"| {result.case.title}{what} | {'–' if ours[1] is None else number(ours[1])} | {theirs} |")
+    return "\n".join(lines)
+
+
+def put(path: Path, mark: str, text: str) -> None:
+    """Replaces what stands between ``<!-- mark -->`` and ``<!-- /mark -->`` in a document."""
+    before, opening, rest = path.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+    _, closing, after = rest.partition(f"<!-- /{mark} -->")
+    path.write_text(f"{before}{opening}\n{text.strip()}\n{closing}{after}", encoding="utf-8")
+
+
+def heading(measure: str, unit: str) -> str:
+    """What a column says: ``CPU µs a request``."""
+    return HEADINGS[measure].format(unit=PLURALS.get(unit, unit) if measure == "rate" else unit)
 
 
 def spread(values: list[float]) -> str:

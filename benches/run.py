@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cases import OURS, Case, Entry, cases
-from load import missing
+from load import ROOT, missing
 from process import BenchError, Running
-from report import Result, setting
+from report import Result, comparison, put, setting
 
 
 def words() -> argparse.Namespace:
@@ -29,6 +29,9 @@ def words() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of one second: does everything run?")
     parser.add_argument("--peers-only", action="store_true", help="leave Plugbay out")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and results.md there")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="put the tables into docs/PERFORMANCE.md and README.md"
+    )
     return parser.parse_args()
 
 
@@ -104,9 +107,12 @@ def main() -> int:
             say(f"  {entry} was not measured: {failure}")
         results.append(result)
     facts = setting()
-    heading = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    text = "\n".join(["# Results", "", heading, "", *(result.as_markdown() for result in results)])
+    text = "\n".join([f"- {name}: {value}" for name, value in facts.items()])
+    text = "\n".join([text, "", *(result.as_markdown() for result in results)])
     print(text)
+    if asked.write_docs:
+        put(ROOT / "docs" / "PERFORMANCE.md", "results", text)
+        put(ROOT / "README.md", "comparison", comparison(results))
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
         (asked.out / "results.md").write_text(text, encoding="utf-8")

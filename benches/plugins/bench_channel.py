@@ -21,7 +21,7 @@ class Channels(BackendPlugin):
 
         async def fan_out(conn: Any, message: dict[str, Any]) -> None:
             if message["event"] == "subscribe":
-                conn.subscribe("bench-fanout/all")
+                await conn.subscribe("bench-fanout/all")
             else:
                 host.publish("bench-fanout/all", message["data"])
 
