@@ -6,6 +6,7 @@ pub mod authority; // 0.0
 pub mod error; // 0.0
 pub mod frame; // 0.2
 pub mod json; // 0.1
+pub mod log; // 0.2
 pub mod manifest; // 0.2
 pub mod name; // 0.1
 pub mod rows; // 0.2
