@@ -2,6 +2,7 @@
 
 mod clocks;
 mod limits;
+mod logs;
 mod requests;
 mod secure;
 mod served;
