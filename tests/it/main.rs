@@ -7,6 +7,7 @@ mod clocks;
 mod docs;
 mod gate;
 mod limits;
+mod logs;
 mod requests;
 mod secure;
 mod served;
