@@ -1,5 +1,4 @@
 //! Topics and outboxes: who hears what, how often it is encoded, what is full.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,4 @@
-//! A small host for the tests of the socket and of the tools: real parts on real sockets, with handlers written in Rust.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
+//! A server for the tests of `/ws` and of the tools, with handlers written in Rust, and clients that speak frames or bytes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,81 +7,65 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::Request;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use plugbay::base::error::{Error, Kind};
 use plugbay::base::json::Json;
 use plugbay::base::manifest::Manifest;
 use plugbay::base::name::{ChannelName, ToolName};
-use plugbay::base::settings::{Limits, Mode, Settings};
-use plugbay::base::shutdown::Shutdown;
-use plugbay::edge::parts::{Parts, Ready};
-use plugbay::edge::{tools, ws};
-use plugbay::kernel::auth::{Auth, Principal, Scope, Scopes};
-use plugbay::kernel::call::{Caller, ChannelMessage, ToolCall};
+use plugbay::base::settings::Limits;
+use plugbay::edge::parts::Parts;
+use plugbay::edge::{server, tools, ws};
+use plugbay::kernel::auth::{Scope, Scopes};
+use plugbay::kernel::call::{ChannelMessage, ToolCall};
 use plugbay::kernel::connection::Connection;
 use plugbay::kernel::contribution::{Channel, Schema, Tool};
-use plugbay::kernel::gate::{Admitted, Gate};
+use plugbay::kernel::gate::Admitted;
 use plugbay::kernel::handler::{Answer, ChannelHandler, ToolHandler};
-use plugbay::kernel::hub::Hub;
-use plugbay::kernel::meter::Meters;
-use plugbay::kernel::registry::{Draft, Engine, Registry};
-use plugbay::kernel::store::Store;
-use plugbay::kernel::toolbox::Toolbox;
+use plugbay::kernel::registry::{Draft, Engine};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::support::parts_in;
 
 /// No wait of a test is longer: what it waits for has failed to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A host with `/ws` and `/api/host/tools` on a port of its own. Every request is of the principal given at the start.
+/// A server with `/ws` and `/api/host/tools`, and one token for it.
 pub struct Stand {
     pub address: SocketAddr,
     pub parts: Parts,
+    /// The token of the principal `tester`.
+    token: String,
     _home: TempDir,
 }
 
 impl Stand {
-    pub async fn start() -> Self {
-        Self::with(Limits::default()).await
+    pub fn start() -> Self {
+        Self::with(Limits::default())
     }
 
-    pub async fn with(limits: Limits) -> Self {
-        let everybody = |_: &Auth| Principal::new("tester", Scopes::of(&[Scope::Call]));
-        Self::of(limits, everybody).await
+    pub fn with(limits: Limits) -> Self {
+        Self::of(limits, Scopes::of(&[Scope::Call]))
     }
 
-    pub async fn of(limits: Limits, who: impl FnOnce(&Auth) -> Principal) -> Self {
+    /// A server whose tester has these scopes.
+    pub fn of(limits: Limits, scopes: Scopes) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let settings = Settings { limits: limits.clone(), ..settings(home.path().join("home")) };
-        let store = Store::open(&settings).unwrap();
-        let auth = Auth::open(&settings, &store).unwrap();
-        let (registry, shutdown) = (Registry::new(), Shutdown::new());
-        let hub = Hub::new(registry.clone(), shutdown.clone(), limits);
-        hub.start();
-        let parts = Parts {
-            settings: Arc::new(settings),
-            store,
-            toolbox: Toolbox::new(registry.clone(), Gate::new(Mode::Default)),
-            registry,
-            hub,
-            meters: Meters::default(),
-            shutdown,
-            ready: Ready::default(),
-            engines: Arc::new(|| json!({})),
-            auth,
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let principal = who(&parts.auth);
-        parts.shutdown.spawn("stand", accept(listener, parts.clone(), principal));
-        Self { address, parts, _home: home }
+        let parts = parts_in(home.path(), |settings| {
+            settings.port = 0;
+            settings.limits = limits;
+        });
+        let (token, _) = parts.auth.add("tester", scopes, None).unwrap();
+        parts.hub.start();
+        parts.ready.set();
+        let routes = ws::router(parts.clone()).merge(tools::router(parts.clone()));
+        let serving = server::serve(parts.clone(), server::bind(&parts.settings).unwrap(), routes).unwrap();
+        Self { address: serving.bound, parts, token, _home: home }
     }
 
     /// Makes a plugin of that id serve what `fill` adds to its draft.
@@ -121,27 +104,46 @@ impl Stand {
     }
 
     async fn connect_over(&self, stream: TcpStream) -> Client {
-        let url = format!("ws://{}/ws", self.address);
-        let (socket, _) = within(tokio_tungstenite::client_async(url, stream)).await.unwrap();
+        let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
+        let (socket, _) = within(tokio_tungstenite::client_async(request, stream)).await.unwrap();
         Client { id: String::new(), socket }
     }
 
     /// A stream that has passed the handshake and on which bytes can be sent as they are. It has heard nothing yet.
     pub async fn raw(&self) -> Raw {
-        let mut raw = Raw::on(TcpStream::connect(self.address).await.unwrap());
-        let request = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        raw.stream.write_all(request.as_bytes()).await.unwrap();
+        let mut raw = self.open().await;
+        raw.say(&self.handshake("", "")).await;
         let head = raw.head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
         raw
     }
 
-    /// Sends one request of its own connection and reads the answer: head and body as text.
+    /// A stream on which nothing was said yet.
+    pub async fn open(&self) -> Raw {
+        Raw { stream: within(TcpStream::connect(self.address)).await.unwrap(), buffer: VecDeque::new() }
+    }
+
+    /// A good handshake in which one text was replaced by another.
+    pub fn handshake(&self, old: &str, new: &str) -> String {
+        let head = self.head("GET", "/ws");
+        let good = format!(
+            "{head}Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        if old.is_empty() { good } else { good.replacen(old, new, 1) }
+    }
+
+    /// The head of a request of the tester, without its end.
+    pub fn head(&self, method: &str, path: &str) -> String {
+        format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n", self.address, self.token)
+    }
+
+    /// Sends one request of its own connection and reads the answer to its end: head and body as text.
     pub async fn ask(&self, request: &str) -> (String, String) {
-        let mut raw = Raw::on(TcpStream::connect(self.address).await.unwrap());
-        raw.stream.write_all(request.as_bytes()).await.unwrap();
+        let mut raw = self.open().await;
+        raw.say(request).await;
         let head = raw.head().await;
         let mut rest = Vec::from(std::mem::take(&mut raw.buffer));
         within(raw.stream.read_to_end(&mut rest)).await.unwrap();
@@ -150,13 +152,13 @@ impl Stand {
 
     /// `GET` of a path: status and JSON.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        self.json(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+        self.json(&format!("{}Connection: close\r\n\r\n", self.head("GET", path))).await
     }
 
     /// `POST` to a path: status and JSON.
     pub async fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}", body.len());
-        self.json(&format!("{head}\r\n\r\n{body}")).await
+        let head = self.head("POST", path);
+        self.json(&format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await
     }
 
     async fn json(&self, request: &str) -> (u16, Value) {
@@ -175,66 +177,9 @@ impl Stand {
     }
 }
 
-async fn accept(listener: TcpListener, parts: Parts, principal: Principal) {
-    let router = ws::router(parts.clone()).merge(tools::router(parts.clone()));
-    loop {
-        let (stream, client) = tokio::select! {
-            () = parts.shutdown.stopping() => return,
-            accepted = listener.accept() => accepted.unwrap(),
-        };
-        let server = stream.local_addr().unwrap();
-        let caller = Caller { principal: principal.clone(), client, server, scheme: "http", request_id: "r".into() };
-        let router = router.clone();
-        let service = tower_service_of(router, caller);
-        let shutdown = parts.shutdown.clone();
-        parts.shutdown.spawn("connection", async move {
-            let serving = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            tokio::select! {
-                () = shutdown.stopping() => {}
-                _ = serving => {}
-            }
-        });
-    }
-}
-
-fn tower_service_of(
-    router: axum::Router,
-    caller: Caller,
-) -> TowerToHyperService<
-    impl tower_service::Service<
-        Request<hyper::body::Incoming>,
-        Response = axum::response::Response,
-        Error = std::convert::Infallible,
-        Future = impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> + Send,
-    > + Clone,
-> {
-    TowerToHyperService::new(router.layer(axum::Extension(caller)))
-}
-
-fn settings(home: std::path::PathBuf) -> Settings {
-    Settings {
-        host: std::net::Ipv4Addr::LOCALHOST.into(),
-        port: 0,
-        plugins_dirs: Vec::new(),
-        auth: Default::default(),
-        mode: Default::default(),
-        log_format: Default::default(),
-        access_log: false,
-        workers: 1,
-        public_url: None,
-        allow_hosts: Vec::new(),
-        allow_origins: Vec::new(),
-        trust_proxies: Vec::new(),
-        tls: None,
-        log_level: String::new(),
-        ready_json: false,
-        fast_routes: true,
-        handle_signals: false,
-        home,
-        config: None,
-        limits: Limits::default(),
+impl Drop for Stand {
+    fn drop(&mut self) {
+        self.parts.shutdown.stop();
     }
 }
 
@@ -355,9 +300,9 @@ pub struct Raw {
 pub type Frame = (u8, Vec<u8>);
 
 impl Raw {
-    /// A stream on which nothing was said yet.
-    pub fn on(stream: TcpStream) -> Self {
-        Self { stream, buffer: VecDeque::new() }
+    /// Sends text as it is.
+    pub async fn say(&mut self, text: &str) {
+        within(self.stream.write_all(text.as_bytes())).await.unwrap();
     }
 
     /// Sends a frame: the first byte (0x81 is a whole text), then a masked payload.

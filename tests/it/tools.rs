@@ -1,5 +1,4 @@
 //! Tools over HTTP and over `/ws`: one answer at both doors.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +6,14 @@ use std::time::Duration;
 use plugbay::base::error::Kind;
 use plugbay::base::json::Json;
 use plugbay::base::settings::Limits;
-use plugbay::kernel::auth::{Principal, Scope, Scopes};
+use plugbay::kernel::auth::{Scope, Scopes};
 use plugbay::kernel::call::ToolCall;
 use plugbay::kernel::contribution::{Schema, Tool};
 use plugbay::kernel::handler::Answer;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
-use crate::stand::{Raw, Stand, answer, failure, tool, within};
+use crate::stand::{Stand, answer, failure, tool, within};
 
 /// Offers the tools as one plugin called `kit`.
 fn offer(stand: &Stand, tools: Vec<Tool>) {
@@ -72,12 +70,13 @@ fn faulty() -> Vec<(Tool, Value, Kind)> {
 
 #[tokio::test]
 async fn a_call_over_http_takes_the_body_as_arguments_and_answers_the_result() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     offer(&stand, vec![echo()]);
     let arguments = r#"{"text":"hi","n":1.50}"#;
     let (head, body) = stand
         .ask(&format!(
-            "POST /api/host/tools/text.echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{arguments}",
+            "{}Connection: close\r\nContent-Length: {}\r\n\r\n{arguments}",
+            stand.head("POST", "/api/host/tools/text.echo"),
             arguments.len()
         ))
         .await;
@@ -90,7 +89,7 @@ async fn a_call_over_http_takes_the_body_as_arguments_and_answers_the_result() {
 
 #[tokio::test]
 async fn every_failure_has_one_code_at_both_doors() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let table = faulty();
     offer(&stand, table.iter().map(|(tool, ..)| tool.clone()).collect());
     let mut client = stand.connect().await;
@@ -117,13 +116,14 @@ async fn every_failure_has_one_code_at_both_doors() {
 
 #[tokio::test]
 async fn a_body_at_the_limit_passes_and_one_byte_more_is_too_large() {
-    let stand = Stand::with(Limits { body_bytes: 100, ..Limits::default() }).await;
+    let stand = Stand::with(Limits { body_bytes: 100, ..Limits::default() });
     offer(&stand, vec![echo()]);
     let body = |bytes: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(bytes - 11));
     assert_eq!(stand.post("/api/host/tools/text.echo", &body(100)).await.0, 200);
     assert_eq!(stand.post("/api/host/tools/text.echo", &body(101)).await.0, 413);
     let chunked = format!(
-        "POST /api/host/tools/text.echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n{}\r\n0\r\n\r\n",
+        "{}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n{}\r\n0\r\n\r\n",
+        stand.head("POST", "/api/host/tools/text.echo"),
         body(101)
     );
     assert!(stand.ask(&chunked).await.0.starts_with("HTTP/1.1 413 "));
@@ -131,11 +131,11 @@ async fn a_body_at_the_limit_passes_and_one_byte_more_is_too_large() {
 
 #[tokio::test]
 async fn an_http_client_that_goes_away_cancels_its_call() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let (tool, mut begins, mut ends) = stuck();
     offer(&stand, vec![tool]);
-    let mut raw = Raw::on(tokio::net::TcpStream::connect(stand.address).await.unwrap());
-    raw.stream.write_all(b"POST /api/host/tools/stuck HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    let mut raw = stand.open().await;
+    raw.say(&format!("{}Content-Length: 0\r\n\r\n", stand.head("POST", "/api/host/tools/stuck"))).await;
     within(begins.recv()).await;
     drop(raw);
     within(ends.recv()).await;
@@ -143,7 +143,7 @@ async fn an_http_client_that_goes_away_cancels_its_call() {
 
 #[tokio::test]
 async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let promise = Schema::compile("output", &json!({ "type": "string" })).unwrap();
     let rich = Tool {
         output: Some(promise),
@@ -172,7 +172,7 @@ async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
 
 #[tokio::test]
 async fn the_list_speaks_the_formats_of_the_providers() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     offer(&stand, vec![echo()]);
     let parameters = json!({ "type": "object", "properties": { "text": { "type": "string" } } });
     let description = "The tool text.echo.";
@@ -196,8 +196,7 @@ async fn the_list_speaks_the_formats_of_the_providers() {
 
 #[tokio::test]
 async fn who_may_not_call_sees_no_tool_and_runs_none() {
-    let watcher = |_: &_| Principal::new("watcher", Scopes::of(&[Scope::Approve]));
-    let stand = Stand::of(Limits::default(), watcher).await;
+    let stand = Stand::of(Limits::default(), Scopes::of(&[Scope::Approve]));
     offer(&stand, vec![echo()]);
     assert_eq!(stand.get("/api/host/tools").await, (200, json!({ "tools": [] })));
     assert_eq!(stand.post("/api/host/tools/text.echo", "").await.0, 403);
@@ -209,7 +208,7 @@ fn call(reference: impl Into<Value>, tool: &str, arguments: Value) -> Value {
 
 #[tokio::test]
 async fn a_call_over_the_socket_tells_its_progress_and_then_its_result() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let run = |call: ToolCall| -> Answer<Json> {
         let progress = call.progress.clone().unwrap();
         progress(0.5, "half");
@@ -232,7 +231,7 @@ async fn a_call_over_the_socket_tells_its_progress_and_then_its_result() {
 
 #[tokio::test]
 async fn progress_after_the_end_of_a_call_is_not_sent() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let (sent, mut kept) = mpsc::unbounded_channel();
     let run = move |call: ToolCall| -> Answer<Json> {
         sent.send(call.progress.clone().unwrap()).unwrap();
@@ -247,7 +246,7 @@ async fn progress_after_the_end_of_a_call_is_not_sent() {
 
 #[tokio::test]
 async fn progress_beyond_half_an_outbox_is_left_out_and_the_result_arrives() {
-    let stand = Stand::with(Limits { outbox_frames: 10, ..Limits::default() }).await;
+    let stand = Stand::with(Limits { outbox_frames: 10, ..Limits::default() });
     let run = |call: ToolCall| -> Answer<Json> {
         let progress = call.progress.clone().unwrap();
         for step in 0..1000 {
@@ -267,7 +266,7 @@ async fn progress_beyond_half_an_outbox_is_left_out_and_the_result_arrives() {
 
 #[tokio::test]
 async fn calls_run_side_by_side_and_a_ref_that_is_in_use_is_a_conflict() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let go = Arc::new(Notify::new());
     let gate = go.clone();
     let run = move |_: ToolCall| -> Answer<Json> {
@@ -290,7 +289,7 @@ async fn calls_run_side_by_side_and_a_ref_that_is_in_use_is_a_conflict() {
 
 #[tokio::test]
 async fn a_call_that_is_cancelled_is_dropped_and_ends_with_one_error() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let (tool, _begins, mut ends) = stuck();
     offer(&stand, vec![tool]);
     let mut client = stand.connect().await;
@@ -305,7 +304,7 @@ async fn a_call_that_is_cancelled_is_dropped_and_ends_with_one_error() {
 
 #[tokio::test]
 async fn a_connection_runs_its_number_of_calls_and_the_next_is_busy() {
-    let stand = Stand::with(Limits { mailbox_messages: 2, ..Limits::default() }).await;
+    let stand = Stand::with(Limits { mailbox_messages: 2, ..Limits::default() });
     let (tool, _begins, mut ends) = stuck();
     offer(&stand, vec![tool]);
     let mut client = stand.connect().await;
@@ -319,7 +318,7 @@ async fn a_connection_runs_its_number_of_calls_and_the_next_is_busy() {
 
 #[tokio::test]
 async fn a_call_that_cannot_be_read_is_invalid_and_an_unknown_event_is_not_found() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut client = stand.connect().await;
     for data in
         [json!(null), json!(["text.echo"]), json!({}), json!({ "tool": 1 }), json!({ "tool": "x", "arguments": 1 })]

@@ -1,5 +1,4 @@
 //! The handshake and the bytes of `/ws`: what breaks RFC 6455 or a limit, who does not read, who does not answer.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::time::Duration;
 
@@ -25,41 +24,23 @@ fn ping_of(bytes: usize) -> Vec<u8> {
     empty.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - empty.len()))).into_bytes()
 }
 
-fn request(change: impl Fn(&str) -> Option<&'static str>) -> String {
-    let lines = [
-        "GET /ws HTTP/1.1",
-        "Host: x",
-        "Upgrade: websocket",
-        "Connection: keep-alive, Upgrade",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    ];
-    let lines: Vec<_> =
-        lines.iter().filter_map(|line| change(line).or(Some(line)).filter(|line| !line.is_empty())).collect();
-    format!("{}\r\n\r\n", lines.join("\r\n"))
-}
-
 #[tokio::test]
 async fn what_is_no_handshake_is_refused_with_a_problem_that_says_what_is_missing() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let table = [
-        ("Upgrade: websocket", "", 426),
-        ("Connection: keep-alive, Upgrade", "Connection: close", 426),
-        ("GET /ws HTTP/1.1", "GET /ws HTTP/1.0", 426),
-        ("Upgrade: websocket", "Upgrade: h2c", 426),
-        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12", 426),
-        ("Sec-WebSocket-Version: 13", "", 426),
-        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", 400),
-        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: short==", 400),
-        ("Host: x", "Host: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", 400),
+        ("Upgrade: websocket\r\n", "Connection: close\r\n", 426),
+        ("Connection: Upgrade", "Connection: close", 426),
+        ("HTTP/1.1", "HTTP/1.0", 426),
+        ("Upgrade: websocket", "Connection: close\r\nUpgrade: h2c", 426),
+        ("Sec-WebSocket-Version: 13", "Connection: close\r\nSec-WebSocket-Version: 12", 426),
+        ("Sec-WebSocket-Version: 13", "Connection: close", 426),
+        (key, "Connection: close\r\n", 400),
+        (key, "Connection: close\r\nSec-WebSocket-Key: short==\r\n", 400),
+        (key, &format!("Connection: close\r\n{key}{key}"), 400),
     ];
     for (old, new, status) in table {
-        let text = request(|line| (line == old).then_some(new));
-        let text = if text.contains("Connection: close") {
-            text
-        } else {
-            text.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
-        };
+        let text = stand.handshake(old, new);
         let (head, body) = stand.ask(&text).await;
         let head = head.to_lowercase();
         assert_eq!(&head[9..12], status.to_string(), "{text}");
@@ -67,21 +48,19 @@ async fn what_is_no_handshake_is_refused_with_a_problem_that_says_what_is_missin
         let problem: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(problem["status"], status);
         if status == 426 {
-            assert!(
-                head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nsec-websocket-version: 13\r\n"),
-                "{head}"
-            );
+            assert!(head.contains("\r\nupgrade: websocket\r\n"), "{head}");
+            assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
         }
     }
 }
 
 #[tokio::test]
 async fn an_offer_of_compression_or_of_a_sub_protocol_is_declined_by_silence() {
-    let stand = Stand::start().await;
-    let offers = "Host: x\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: a, b";
-    let stream = tokio::net::TcpStream::connect(stand.address).await.unwrap();
-    let mut raw = crate::stand::Raw::on(stream);
-    raw.stream.write_all(request(|line| (line == "Host: x").then_some(offers)).as_bytes()).await.unwrap();
+    let stand = Stand::start();
+    let offers = "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: a, b\r\n\
+                  Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade";
+    let mut raw = stand.open().await;
+    raw.say(&stand.handshake("Upgrade: websocket\r\nConnection: Upgrade", offers)).await;
     let head = raw.head().await.to_lowercase();
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert!(!head.contains("extensions") && !head.contains("protocol:"), "{head}");
@@ -90,7 +69,7 @@ async fn an_offer_of_compression_or_of_a_sub_protocol_is_declined_by_silence() {
 
 #[tokio::test]
 async fn a_frame_at_the_limit_passes_and_one_byte_more_closes_with_1009() {
-    let stand = Stand::with(small()).await;
+    let stand = Stand::with(small());
     let mut raw = stand.raw().await;
     raw.text().await;
     raw.frame(0x81, &ping_of(1000)).await;
@@ -101,7 +80,7 @@ async fn a_frame_at_the_limit_passes_and_one_byte_more_closes_with_1009() {
 
 #[tokio::test]
 async fn fragments_that_exceed_the_limit_together_close_with_1009() {
-    let stand = Stand::with(small()).await;
+    let stand = Stand::with(small());
     let mut raw = stand.raw().await;
     raw.frame(0x01, &[b'x'; 600]).await;
     raw.frame(0x80, &[b'x'; 401]).await;
@@ -110,7 +89,7 @@ async fn fragments_that_exceed_the_limit_together_close_with_1009() {
 
 #[tokio::test]
 async fn a_client_that_sends_ten_megabytes_before_it_reads_still_gets_its_close_frame() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut client = stand.connect().await;
     let large = Message::text("x".repeat(10 << 20));
     // Whether all of it could be written depends on when the host's side ended.
@@ -120,7 +99,7 @@ async fn a_client_that_sends_ten_megabytes_before_it_reads_still_gets_its_close_
 
 #[tokio::test]
 async fn a_header_that_announces_more_than_there_can_be_closes_with_1009_at_once() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut raw = stand.raw().await;
     raw.stream.write_all(&[0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]).await.unwrap();
     assert_eq!(raw.closed().await, 1009);
@@ -128,7 +107,7 @@ async fn a_header_that_announces_more_than_there_can_be_closes_with_1009_at_once
 
 #[tokio::test]
 async fn text_that_is_not_utf_8_closes_with_1007() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     for frames in [
         vec![(0x81, &b"\xff\xfe"[..])],
         vec![(0x81, &b"ok \xed\xa0\x80"[..])],
@@ -145,7 +124,7 @@ async fn text_that_is_not_utf_8_closes_with_1007() {
 
 #[tokio::test]
 async fn frames_that_break_the_rules_close_with_1002() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let table: Vec<(&str, Vec<u8>)> = vec![
         ("not masked", [&[0x81, PING.len() as u8][..], PING].concat()),
         ("a reserved bit", masked(0xc1, PING).to_vec()),
@@ -168,7 +147,7 @@ async fn frames_that_break_the_rules_close_with_1002() {
 
 #[tokio::test]
 async fn bad_bytes_of_one_client_never_reach_another() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut good = stand.connect().await;
     for first in 0..=255_u8 {
         let mut raw = stand.raw().await;
@@ -182,7 +161,7 @@ async fn bad_bytes_of_one_client_never_reach_another() {
 
 #[tokio::test]
 async fn a_text_in_fragments_is_one_frame_and_pings_between_them_are_answered() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut raw = stand.raw().await;
     raw.text().await;
     raw.frame(0x01, &PING[..5]).await;
@@ -197,7 +176,7 @@ async fn a_text_in_fragments_is_one_frame_and_pings_between_them_are_answered() 
 
 #[tokio::test]
 async fn a_text_that_comes_byte_by_byte_is_one_frame() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut raw = stand.raw().await;
     raw.text().await;
     raw.stream.set_nodelay(true).unwrap();
@@ -210,7 +189,7 @@ async fn a_text_that_comes_byte_by_byte_is_one_frame() {
 
 #[tokio::test]
 async fn a_binary_frame_is_answered_malformed_and_the_socket_stays_open() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut raw = stand.raw().await;
     raw.text().await;
     raw.frame(0x82, PING).await;
@@ -221,7 +200,7 @@ async fn a_binary_frame_is_answered_malformed_and_the_socket_stays_open() {
 
 #[tokio::test]
 async fn a_clients_close_is_answered_with_its_code_and_the_end_of_the_stream() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     for (payload, answered) in
         [(&b""[..], vec![]), (&b"\x03\xe8bye"[..], vec![3, 0xe8]), (&b"\x0f\xa0"[..], vec![0x0f, 0xa0])]
     {
@@ -235,7 +214,7 @@ async fn a_clients_close_is_answered_with_its_code_and_the_end_of_the_stream() {
 
 #[tokio::test]
 async fn many_frames_in_one_write_are_all_answered() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("echo", |message| Box::pin(async move { Ok(message.frame.data) }));
     let mut raw = stand.raw().await;
     assert_eq!(raw.text().await["event"], "hello");
@@ -251,7 +230,7 @@ async fn many_frames_in_one_write_are_all_answered() {
 
 #[tokio::test]
 async fn a_large_answer_arrives_whole() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("large", |message| answer(&json!("x".repeat(message.frame.data.value().as_u64().unwrap() as usize))));
     let mut client = stand.connect().await;
     for bytes in [0, 1, 125, 126, 16 << 10, 65_535, 65_536, 3 << 20] {
@@ -290,7 +269,7 @@ async fn flood(stand: &Stand) -> usize {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_with_1013_and_others_hear_all() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut narrow = listener(&stand).await;
     let mut idle = stand.connect().await;
     let published = flood(&stand).await;
@@ -302,7 +281,7 @@ async fn a_client_that_does_not_read_is_closed_with_1013_and_others_hear_all() {
 
 #[tokio::test]
 async fn the_close_of_a_client_that_never_reads_waits_five_seconds_and_is_then_cut() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let _narrow = listener(&stand).await;
     flood(&stand).await;
     stand.until_connections(0).await;
@@ -315,7 +294,7 @@ async fn the_close_of_a_client_that_never_reads_waits_five_seconds_and_is_then_c
 
 #[tokio::test(start_paused = true)]
 async fn a_client_is_pinged_every_25_seconds_and_cut_10_seconds_after_a_ping_without_pong() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut raw = stand.raw().await;
     raw.text().await;
     let start = Instant::now();
@@ -334,7 +313,7 @@ async fn a_client_is_pinged_every_25_seconds_and_cut_10_seconds_after_a_ping_wit
 
 #[tokio::test]
 async fn a_client_that_only_listens_answers_pings_by_its_library() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut client = stand.connect().await;
     client.socket.send(Message::Ping("a".into())).await.unwrap();
     assert_eq!(within(client.socket.next()).await.unwrap().unwrap(), Message::Pong("a".into()));

@@ -1,5 +1,4 @@
 //! What is said on `/ws`: refs and answers, order, mailboxes, the host's own channels.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +7,7 @@ use std::time::Duration;
 use plugbay::base::error::Kind;
 use plugbay::base::json::Json;
 use plugbay::base::settings::Limits;
-use plugbay::kernel::auth::{Principal, Scope, Scopes};
+use plugbay::kernel::auth::{Scope, Scopes};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
@@ -27,7 +26,7 @@ fn echo(stand: &Stand) -> mpsc::UnboundedReceiver<String> {
 
 #[tokio::test]
 async fn hello_names_the_version_and_an_id_that_no_other_connection_has() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut raw = stand.raw().await;
     let hello = raw.text().await;
     assert_eq!(hello["data"]["version"], env!("CARGO_PKG_VERSION"));
@@ -38,7 +37,7 @@ async fn hello_names_the_version_and_an_id_that_no_other_connection_has() {
 
 #[tokio::test]
 async fn a_system_ping_is_answered_with_its_ref_and_data() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let mut client = stand.connect().await;
     let pong = client.ask(json!({ "channel": "system", "event": "ping", "ref": 7, "data": [1] })).await;
     assert_eq!(pong, json!({ "channel": "system", "event": "pong", "ref": 7, "data": [1] }));
@@ -48,7 +47,7 @@ async fn a_system_ping_is_answered_with_its_ref_and_data() {
 
 #[tokio::test]
 async fn a_frame_with_a_ref_has_one_reply_and_one_without_has_none() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     echo(&stand);
     let mut client = stand.connect().await;
     client.say(json!({ "channel": "echo", "data": "unanswered" })).await;
@@ -63,7 +62,7 @@ async fn a_frame_with_a_ref_has_one_reply_and_one_without_has_none() {
 
 #[tokio::test]
 async fn a_handler_gets_the_whole_frame_as_it_came() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("whole", |message| Box::pin(async move { Ok(message.frame.text) }));
     let mut client = stand.connect().await;
     client.say_text(r#"{"channel":"whole","ref":1,"more":{"n":1.50},"data":1e2}"#.to_owned()).await;
@@ -73,7 +72,7 @@ async fn a_handler_gets_the_whole_frame_as_it_came() {
 
 #[tokio::test]
 async fn a_failure_is_an_error_frame_with_and_without_a_ref_and_the_socket_stays_open() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("broken", |_| failure(Kind::Plugin, "ValueError: no"));
     let mut client = stand.connect().await;
     let error = client.ask(json!({ "channel": "broken", "ref": "a" })).await;
@@ -86,7 +85,7 @@ async fn a_failure_is_an_error_frame_with_and_without_a_ref_and_the_socket_stays
 
 #[tokio::test]
 async fn a_handler_that_panics_fails_that_message_alone() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("eager", |_| panic!("at once"));
     stand.channel("late", |_| Box::pin(async { panic!("while it was waited for") }));
     let mut client = stand.connect().await;
@@ -101,7 +100,7 @@ async fn a_handler_that_panics_fails_that_message_alone() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_answered_and_the_socket_stays_open() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     echo(&stand);
     let mut client = stand.connect().await;
     let table = [
@@ -127,7 +126,7 @@ async fn what_cannot_be_read_is_answered_and_the_socket_stays_open() {
 
 #[tokio::test]
 async fn messages_of_one_channel_are_handled_one_at_a_time_in_their_order() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let inside = Arc::new(AtomicUsize::new(0));
     stand.channel("slow", move |message| {
         let inside = inside.clone();
@@ -151,7 +150,7 @@ async fn messages_of_one_channel_are_handled_one_at_a_time_in_their_order() {
 
 #[tokio::test]
 async fn a_slow_handler_holds_up_neither_other_channels_nor_other_connections() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     echo(&stand);
     let go = Arc::new(Notify::new());
     let gate = go.clone();
@@ -174,7 +173,7 @@ async fn a_slow_handler_holds_up_neither_other_channels_nor_other_connections() 
 
 #[tokio::test]
 async fn a_mailbox_takes_its_number_of_messages_and_the_next_is_answered_busy() {
-    let stand = Stand::with(Limits { mailbox_messages: 3, ..Limits::default() }).await;
+    let stand = Stand::with(Limits { mailbox_messages: 3, ..Limits::default() });
     let go = Arc::new(Semaphore::new(0));
     let gate = go.clone();
     stand.channel("slow", move |_| {
@@ -202,7 +201,7 @@ async fn a_mailbox_takes_its_number_of_messages_and_the_next_is_answered_busy() 
 
 #[tokio::test]
 async fn a_handler_that_takes_too_long_is_given_up_and_the_next_message_is_handled() {
-    let stand = Stand::with(Limits { call_time: Duration::from_millis(50), ..Limits::default() }).await;
+    let stand = Stand::with(Limits { call_time: Duration::from_millis(50), ..Limits::default() });
     let (dropped, mut drops) = mpsc::unbounded_channel();
     stand.channel("stuck", move |message| {
         let guard = OnDrop(dropped.clone());
@@ -235,7 +234,7 @@ impl Drop for OnDrop {
 
 #[tokio::test]
 async fn a_client_that_goes_away_cancels_its_handlers_and_each_channel_that_it_used_hears_of_it() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let (dropped, mut drops) = mpsc::unbounded_channel();
     let mut left_stuck = stand.channel("stuck", move |_| {
         let guard = OnDrop(dropped.clone());
@@ -260,7 +259,7 @@ async fn a_client_that_goes_away_cancels_its_handlers_and_each_channel_that_it_u
 
 #[tokio::test]
 async fn messages_that_wait_for_a_plugin_that_is_withdrawn_are_answered_not_found() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let go = Arc::new(Notify::new());
     let gate = go.clone();
     stand.channel("gone", move |_| {
@@ -288,7 +287,7 @@ async fn messages_that_wait_for_a_plugin_that_is_withdrawn_are_answered_not_foun
 
 #[tokio::test]
 async fn every_client_is_told_that_the_plugins_have_changed() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let (mut one, mut two) = (stand.connect().await, stand.connect().await);
     echo(&stand);
     let generation = stand.parts.registry.snapshot().generation();
@@ -299,8 +298,7 @@ async fn every_client_is_told_that_the_plugins_have_changed() {
 
 #[tokio::test]
 async fn without_the_scope_call_the_channels_are_denied_and_a_ping_is_answered() {
-    let watcher = |_: &_| Principal::new("watcher", Scopes::of(&[Scope::Approve]));
-    let stand = Stand::of(Limits::default(), watcher).await;
+    let stand = Stand::of(Limits::default(), Scopes::of(&[Scope::Approve]));
     echo(&stand);
     let mut client = stand.connect().await;
     for channel in ["echo", "tools"] {
@@ -312,7 +310,7 @@ async fn without_the_scope_call_the_channels_are_denied_and_a_ping_is_answered()
 
 #[tokio::test]
 async fn a_handler_subscribes_its_connection_and_publishes_to_all_in_order() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     let hub = stand.parts.hub.clone();
     stand.channel("chat", move |message| {
         let outcome = match &*message.frame.event {
@@ -339,7 +337,7 @@ async fn a_handler_subscribes_its_connection_and_publishes_to_all_in_order() {
 #[tokio::test]
 async fn what_a_handler_sends_before_it_closes_arrives_before_the_close() {
     use plugbay::base::frame::ServerFrame;
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("bye", |message| {
         let frame = ServerFrame::whole(Json::parse(r#"{"channel":"bye","event":"last"}"#).unwrap());
         message.connection.send(frame).unwrap();
@@ -354,7 +352,7 @@ async fn what_a_handler_sends_before_it_closes_arrives_before_the_close() {
 
 #[tokio::test]
 async fn a_stop_closes_every_socket_with_1001_and_waits_for_their_tasks() {
-    let stand = Stand::start().await;
+    let stand = Stand::start();
     stand.channel("stuck", |_| Box::pin(std::future::pending()));
     let (mut one, mut two) = (stand.connect().await, stand.connect().await);
     one.say(json!({ "channel": "stuck", "ref": 1 })).await;
@@ -368,12 +366,8 @@ async fn a_stop_closes_every_socket_with_1001_and_waits_for_their_tasks() {
 
 #[tokio::test]
 async fn the_sockets_of_a_revoked_token_are_closed_with_1008() {
-    let add = |auth: &plugbay::kernel::auth::Auth| {
-        let (token, _) = auth.add("guest", Scopes::of(&[Scope::Call]), None).unwrap();
-        auth.token(token.as_bytes()).unwrap()
-    };
-    let stand = Stand::of(Limits::default(), add).await;
+    let stand = Stand::start();
     let mut client = stand.connect().await;
-    stand.parts.auth.revoke("guest").unwrap();
+    stand.parts.auth.revoke("tester").unwrap();
     assert_eq!(client.closed().await.0, 1008);
 }
