@@ -66,15 +66,16 @@ impl Served {
         let (say, said) = mpsc::unbounded_channel();
         registry.commit(demo(say)).expect("the only plugin clashes with none");
         let listener = server::bind(&settings).expect("a free port");
+        let shutdown = Shutdown::new();
         let parts = Parts {
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             settings: Arc::new(settings),
             store,
             auth,
             registry,
-            hub: Hub {},
             meters: Meters::default(),
-            shutdown: Shutdown::new(),
+            shutdown,
             ready: Ready::default(),
             engines: Arc::new(|| serde_json::json!({})),
         };
