@@ -29,6 +29,11 @@ impl Json {
         }
     }
 
+    /// A value that a parser has found inside `within`; it must point into it.
+    pub fn found(within: &Bytes, value: &RawValue) -> Self {
+        Self(within.slice_ref(value.get().as_bytes()))
+    }
+
     /// Writes `value` as JSON.
     ///
     /// # Panics
@@ -42,6 +47,11 @@ impl Json {
     pub fn as_str(&self) -> &str {
         // Checked by `parse` (serde_json refuses what is not UTF-8) or written by serde_json.
         std::str::from_utf8(&self.0).expect("JSON was checked to be UTF-8")
+    }
+
+    /// The text as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The text as bytes, shared.

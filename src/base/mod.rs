@@ -2,10 +2,14 @@
 //!
 //! This storey may know the standard library and formats; it must never know a plugin, a server or Python.
 
+pub mod authority; // 0.0
 pub mod error; // 0.0
-pub mod frame; // 0.2
+pub mod shutdown; // 0.0
 pub mod json; // 0.1
-pub mod manifest;
 pub mod name; // 0.1
 pub mod settings; // 0.1
-pub mod shutdown; // 0.0 // 0.2
+pub mod frame; // 0.2
+pub mod log; // 0.2
+pub mod manifest; // 0.2
+pub mod rows; // 0.2
+pub mod sources; // 0.3

@@ -104,6 +104,9 @@ name!(
 /// The channels that belong to the host.
 pub const HOST_CHANNELS: [&str; 3] = ["system", "tools", "approvals"];
 
+/// The longest prefix, in bytes.
+pub const PREFIX_BYTES: usize = 128;
+
 impl Prefix {
     /// The prefix that a plugin's routes have unless it asks for another: `plugins/<id>`.
     pub fn of_plugin(id: &PluginId) -> Self {
@@ -144,5 +147,7 @@ fn is_prefix(text: &str) -> bool {
             && segment != ".."
             && segment.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'))
     };
-    text.len() <= 128 && text.split('/').all(segment) && !matches!(text.split('/').next(), Some("host" | "plugins"))
+    text.len() <= PREFIX_BYTES
+        && text.split('/').all(segment)
+        && !matches!(text.split('/').next(), Some("host" | "plugins"))
 }

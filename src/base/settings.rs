@@ -1,6 +1,6 @@
-//! What the operator may set, and the limits of everything: defaults, then the file, then the environment, then flags.
+//! What the operator may set, the limits of everything, and the defaults of both.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,10 +68,48 @@ pub struct Settings {
     pub trust_proxies: Vec<IpNet>,
     /// The certificate chain and the key (PEM); both or none.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Which log lines are written, as `tracing` filters are: `info`, `plugbay=debug,warn`.
+    pub log_level: String,
+    /// Whether a line with the port is written to standard output once the host serves.
+    pub ready_json: bool,
+    /// Whether FastAPI routes are answered by the core where it can.
+    pub fast_routes: bool,
+    /// Whether SIGTERM and SIGINT stop the host; off where another program embeds it.
+    pub handle_signals: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
+    /// The file that was read, where there was one.
+    pub config: Option<PathBuf>,
     /// The limits.
     pub limits: Limits,
+}
+
+impl Settings {
+    /// What is in force where nobody says otherwise.
+    pub fn defaults(home: PathBuf) -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 8000,
+            plugins_dirs: Vec::new(),
+            auth: AuthMode::default(),
+            mode: Mode::default(),
+            log_format: LogFormat::default(),
+            access_log: true,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            public_url: None,
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            trust_proxies: Vec::new(),
+            tls: None,
+            log_level: "info".into(),
+            ready_json: false,
+            fast_routes: true,
+            handle_signals: true,
+            home,
+            config: None,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// The limits of everything. Full means an answer, not silence.

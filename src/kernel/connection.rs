@@ -1,15 +1,14 @@
-//! One open `/ws` socket, as the rest of the host sees it: a bounded outbox, a set of topics and a way to close it.
+//! One open `/ws` socket, as the rest of the host sees it: a bounded outbox and a way to close it.
 //!
-//! The edge owns the socket itself; it drains the outbox and does what [`Connection::closed`] says.
+//! The edge owns the socket itself; it drains the outbox and does what [`Outgoing::Close`] says.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-use tokio::sync::{Notify, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::frame::ServerFrame;
+use crate::base::frame::{Ref, ServerFrame};
 use crate::kernel::auth::Principal;
 
 /// How much may wait in an outbox.
@@ -39,43 +38,64 @@ pub struct Connection {
 }
 
 struct Shared {
-    id: Box<str>,
+    id: Arc<str>,
     principal: Principal,
-    outbox: mpsc::Sender<ServerFrame>,
     limits: OutboxLimits,
-    waiting_bytes: AtomicUsize,
-    closed: OnceLock<CloseReason>,
-    closing: Notify,
-    /// The topics that it is subscribed to, for the hub to forget when it leaves.
-    topics: Mutex<Vec<Arc<str>>>,
+    state: Mutex<State>,
 }
 
-/// The other end of a connection's outbox, for the one task that writes to the socket.
+/// What waits for the writer, and whether it does.
+#[derive(Default)]
+struct State {
+    frames: VecDeque<ServerFrame>,
+    /// The sum of the frames' text.
+    bytes: usize,
+    close: Option<CloseReason>,
+    writer: Writer,
+}
+
+/// What the writer waits for.
+#[derive(Default)]
+enum Writer {
+    /// Nothing: it is at work.
+    #[default]
+    Awake,
+    /// A frame or the close.
+    Frame(Waker),
+    /// The close alone: its socket takes no more bytes at the moment.
+    Close(Waker),
+}
+
+/// The other end of a connection's outbox, for the one task that writes to the socket. Dropping it says that the
+/// socket is gone.
 pub struct Outbox {
-    frames: mpsc::Receiver<ServerFrame>,
     shared: Arc<Shared>,
+}
+
+/// What the writer is to do next.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Write this.
+    Frame(ServerFrame),
+    /// Close the socket; the frames that wait stay in [`Outbox::next_now`].
+    Close(CloseReason),
 }
 
 impl Connection {
     /// A new connection and the outbox that its writer drains.
-    pub fn open(id: impl Into<Box<str>>, principal: Principal, limits: OutboxLimits) -> (Self, Outbox) {
-        let (outbox, frames) = mpsc::channel(limits.frames);
-        let shared = Arc::new(Shared {
-            id: id.into(),
-            principal,
-            outbox,
-            limits,
-            waiting_bytes: AtomicUsize::new(0),
-            closed: OnceLock::new(),
-            closing: Notify::new(),
-            topics: Mutex::default(),
-        });
-        (Self { shared: shared.clone() }, Outbox { frames, shared })
+    pub fn open(id: impl Into<Arc<str>>, principal: Principal, limits: OutboxLimits) -> (Self, Outbox) {
+        let shared = Arc::new(Shared { id: id.into(), principal, limits, state: Mutex::default() });
+        (Self { shared: shared.clone() }, Outbox { shared })
     }
 
     /// Unique among all connections of this host; 128 random bits.
     pub fn id(&self) -> &str {
         &self.shared.id
+    }
+
+    /// The id as shared text.
+    pub fn shared_id(&self) -> Arc<str> {
+        self.shared.id.clone()
     }
 
     /// Who is at the other end.
@@ -88,104 +108,160 @@ impl Connection {
     /// # Errors
     /// `Cancelled`: it is closed or closing. `Busy`: the outbox was full, so it is closing now.
     pub fn send(&self, frame: ServerFrame) -> Result<()> {
-        if self.is_closed() {
-            return Err(gone());
+        let mut state = self.shared.state();
+        if state.close.is_some() {
+            return Err(Error::new(Kind::Cancelled, "the connection is closed"));
         }
-        let bytes = frame.text().len();
-        let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let limits = self.shared.limits;
+        let bytes = state.bytes + frame.text().len();
         // One frame larger than the whole limit still passes when nothing else waits.
-        let full = waiting > 0 && waiting + bytes > self.shared.limits.bytes;
-        let sent = if full { Err(None) } else { self.shared.outbox.try_send(frame).map_err(Some) };
-        match sent {
-            Ok(()) => Ok(()),
-            Err(why) => {
-                self.shared.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
-                if let Some(mpsc::error::TrySendError::Closed(_)) = why {
-                    return Err(gone());
-                }
-                self.finish(CloseReason { code: 1013, reason: "the outbox is full: read faster".into(), flush: false });
-                Err(Error::new(
-                    Kind::Busy,
-                    "the connection's outbox is full: it does not read, and is closed with 1013",
-                ))
-            }
+        if state.frames.len() >= limits.frames || (state.bytes > 0 && bytes > limits.bytes) {
+            drop(state);
+            self.close_at_once(1013, "the outbox is full: read faster");
+            let message = "the connection's outbox is full: it does not read, and is closed with 1013";
+            return Err(Error::new(Kind::Busy, message));
         }
+        state.bytes = bytes;
+        state.frames.push_back(frame);
+        let writer = state.take_writer_for_frame();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Ok(())
     }
 
-    /// Closes the socket once what waits in the outbox was sent. The first close decides the code.
+    /// Sends an error frame that answers `reference`, and logs what is not the client's own fault.
+    pub fn send_failure(&self, channel: &str, reference: Option<&Ref>, error: &Error) {
+        if matches!(error.kind(), Kind::Plugin | Kind::Upstream | Kind::Timeout | Kind::Internal) {
+            let plugin = error.plugin().unwrap_or_default();
+            let detail = error.detail().unwrap_or_default();
+            tracing::warn!(connection = self.id(), channel, plugin, code = %error.kind(), "{error}\n{detail}");
+        }
+        // A connection that is gone needs no answer.
+        let _ = self.send(ServerFrame::error(channel, reference, error));
+    }
+
+    /// Whether more than half of the outbox is taken, so that what can be left out should be.
+    pub fn is_crowded(&self) -> bool {
+        let state = self.shared.state();
+        let limits = self.shared.limits;
+        state.frames.len() > limits.frames / 2 || state.bytes > limits.bytes / 2
+    }
+
+    /// Closes the socket once what waits in the outbox was sent. The first close decides the code; one that may not be
+    /// sent (RFC 6455 §7.4) counts as 1000.
     pub fn close(&self, code: u16, reason: &str) {
-        self.finish(CloseReason { code, reason: fitting(reason).into(), flush: true });
+        self.shared.finish(CloseReason { code: sendable(code), reason: fitting(reason).into(), flush: true });
     }
 
-    /// Closes the socket without sending what waits.
+    /// The same without sending what waits.
     pub fn close_at_once(&self, code: u16, reason: &str) {
-        self.finish(CloseReason { code, reason: fitting(reason).into(), flush: false });
+        self.shared.finish(CloseReason { code: sendable(code), reason: fitting(reason).into(), flush: false });
     }
 
     /// Whether it is closed or closing.
     pub fn is_closed(&self) -> bool {
-        self.shared.closed.get().is_some()
-    }
-
-    /// Resolves when the socket is to be closed, or was.
-    pub async fn closed(&self) -> CloseReason {
-        let told = self.shared.closing.notified();
-        tokio::pin!(told);
-        told.as_mut().enable();
-        if self.shared.closed.get().is_none() {
-            told.await;
-        }
-        self.shared.closed.get().cloned().unwrap_or(CloseReason { code: 1011, reason: Box::default(), flush: false })
+        self.shared.state().close.is_some()
     }
 
     /// Whether two handles are of one socket.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
+}
 
-    /// Notes a topic. False when it was noted already.
-    pub(in crate::kernel) fn note_topic(&self, topic: &Arc<str>) -> bool {
-        let mut topics = self.shared.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = !topics.contains(topic);
-        if new {
-            topics.push(topic.clone());
-        }
-        new
-    }
-
-    /// Forgets a topic. False when it was not noted.
-    pub(in crate::kernel) fn forget_topic(&self, topic: &str) -> bool {
-        let mut topics = self.shared.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = topics.len();
-        topics.retain(|noted| **noted != *topic);
-        topics.len() < before
-    }
-
-    /// Takes all topics, for a connection that leaves.
-    pub(in crate::kernel) fn take_topics(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut *self.shared.topics.lock().unwrap_or_else(PoisonError::into_inner))
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finish(&self, reason: CloseReason) {
-        if self.shared.closed.set(reason).is_ok() {
-            self.shared.closing.notify_waiters();
+        let mut state = self.state();
+        if state.close.is_some() {
+            return;
+        }
+        if !reason.flush {
+            state.clear();
+        }
+        state.close = Some(reason);
+        let writer = std::mem::take(&mut state.writer);
+        drop(state);
+        if let Writer::Frame(waker) | Writer::Close(waker) = writer {
+            waker.wake();
+        }
+    }
+}
+
+impl State {
+    fn clear(&mut self) {
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    fn next(&mut self) -> Option<ServerFrame> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.text().len();
+        if self.frames.is_empty() && self.frames.capacity() > 64 {
+            // A burst is over: most sockets are idle most of the time, and there are many of them.
+            self.frames = VecDeque::new();
+        }
+        Some(frame)
+    }
+
+    fn take_writer_for_frame(&mut self) -> Option<Waker> {
+        match std::mem::take(&mut self.writer) {
+            Writer::Frame(waker) => Some(waker),
+            other => {
+                self.writer = other;
+                None
+            }
         }
     }
 }
 
 impl Outbox {
-    /// The next frame to write; `None` when every handle is gone.
-    pub async fn next(&mut self) -> Option<ServerFrame> {
-        let frame = self.frames.recv().await?;
-        self.shared.waiting_bytes.fetch_sub(frame.text().len(), Ordering::AcqRel);
-        Some(frame)
+    /// Says that the writer is at work: until it waits again, a frame does not wake it. It will look by itself.
+    pub fn attend(&mut self) {
+        self.shared.state().writer = Writer::Awake;
+    }
+
+    /// The close when there is one, else the next frame; else the writer is woken by either.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Outgoing> {
+        let mut state = self.shared.state();
+        if let Some(reason) = &state.close {
+            return Poll::Ready(Outgoing::Close(reason.clone()));
+        }
+        if let Some(frame) = state.next() {
+            return Poll::Ready(Outgoing::Frame(frame));
+        }
+        state.writer = Writer::Frame(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// The close when there is one; else the writer is woken by it alone.
+    pub fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<CloseReason> {
+        let mut state = self.shared.state();
+        if let Some(reason) = &state.close {
+            return Poll::Ready(reason.clone());
+        }
+        state.writer = Writer::Close(context.waker().clone());
+        Poll::Pending
     }
 
     /// The next frame if one waits.
     pub fn next_now(&mut self) -> Option<ServerFrame> {
-        let frame = self.frames.try_recv().ok()?;
-        self.shared.waiting_bytes.fetch_sub(frame.text().len(), Ordering::AcqRel);
-        Some(frame)
+        self.shared.state().next()
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.clear();
+        state.writer = Writer::Awake;
+        // Nobody sends this code (RFC 6455 §7.4.1): it says that the socket ended without a close.
+        state.close.get_or_insert_with(|| CloseReason { code: 1006, reason: Box::default(), flush: false });
     }
 }
 
@@ -195,8 +271,11 @@ impl fmt::Debug for Connection {
     }
 }
 
-fn gone() -> Error {
-    Error::new(Kind::Cancelled, "the connection is closed")
+fn sendable(code: u16) -> u16 {
+    match code {
+        1000..=1003 | 1007..=1014 | 3000..=4999 => code,
+        _ => 1000,
+    }
 }
 
 /// As much of `reason` as fits a close frame (RFC 6455 §5.5): 125 bytes less the code.

@@ -3,6 +3,7 @@
 //! An engine implements these for its plugins (Python, a child process, a native library); who asks never knows which.
 //! An answer that is dropped before it resolves means that the caller went away: the engine cancels the work.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -22,6 +23,11 @@ pub trait RouteHandler: Send + Sync {
     /// # Errors
     /// `Busy`: the way to the handler is full. `Plugin`: it failed before it had begun an answer.
     fn answer(&self, request: Request) -> Answer<Response>;
+
+    /// The handler itself, for the engine that made it and no one else.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// Runs one tool.

@@ -2,14 +2,22 @@
 //!
 //! This storey may know the words of `base`; it must never know Python, a process or an HTTP server.
 
+pub mod meter; // 1.0
+pub mod principal; // 1.0
+pub mod secret; // 1.0
+pub mod store; // 1.0
 pub mod auth; // 1.1
-pub mod call; // 1.3
 pub mod connection; // 1.2
-pub mod contribution; // 1.6
+pub mod call; // 1.3
+pub mod members; // 1.3
 pub mod gate; // 1.4
 pub mod handler; // 1.5
-pub mod hub; // 1.8
-pub mod meter; // 1.0
+pub mod contribution; // 1.6
+pub mod guarded; // 1.6
 pub mod registry; // 1.7
-pub mod store; // 1.0
+pub mod hub; // 1.8
+pub mod mailbox; // 1.8
+pub mod provider; // 1.8
 pub mod toolbox; // 1.8
+pub mod calls; // 1.9
+pub mod inbox; // 1.95

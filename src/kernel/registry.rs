@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::manifest::Manifest;
-use crate::base::name::{HOST_CHANNELS, Prefix};
+use crate::base::name::{HOST_CHANNELS, PREFIX_BYTES, Prefix};
 use crate::kernel::contribution::{
     Assets, Channel, Contributions, Facade, Hook, Mount, Pattern, Prompt, Resource, Tool,
 };
@@ -211,7 +211,11 @@ impl Snapshot {
     ///
     /// The longest prefix wins; where two plugins share one, the mount that has the path, else the first.
     pub fn mount<'p>(&self, path: &'p str) -> Option<(&Arc<Offered<Mount>>, &'p str)> {
-        let mut end = path.len();
+        // No prefix is longer than this: a path of ten thousand segments costs no more than one of a few.
+        let mut end = match path.len() {
+            short @ ..=PREFIX_BYTES => short,
+            _ => path.as_bytes()[..=PREFIX_BYTES].iter().rposition(|byte| *byte == b'/')?,
+        };
         loop {
             let (prefix, rest) = path.split_at(end);
             if let Some(mounts) = self.mounts.get(prefix) {

@@ -7,6 +7,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::kernel::call::ToolCall;
 use crate::kernel::gate::{Facts, Gate};
+use crate::kernel::guarded::Guarded;
 use crate::kernel::registry::{Offered, Registry};
 
 /// Runs tools for every door. Cloning is cheap.
@@ -66,7 +67,7 @@ impl Toolbox {
         }
         let facts = Facts { side_effect: tool.side_effect, timeout: tool.timeout };
         let admitted = self.gate.admit(call, facts).await?;
-        let result = match tokio::time::timeout(tool.timeout, tool.handler.run(admitted)).await {
+        let result = match tokio::time::timeout(tool.timeout, Guarded::ask(|| tool.handler.run(admitted))).await {
             Ok(result) => {
                 result.map_err(|error| if error.plugin().is_none() { error.blame(plugin.clone()) } else { error })?
             }

@@ -1,0 +1,128 @@
+# Plugbay: a fresh machine needs Rust, Python 3.11 or newer and make; everything else goes into .venv.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+CARGO ?= cargo
+# Arguments for `plugbay serve`, pytest and benches/run.py: make serve ARGS="--port 9000".
+ARGS ?=
+
+BIN := $(VENV)/bin
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+EXTENSION := python/plugbay/_core.abi3.so
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:
+	@echo 'make serve   build a release and start a host with the plugins of examples/'
+	@echo 'make test    build and pass every test'
+	@echo 'make check   what a change must pass: format, lints, then every test'
+	@echo 'make bench   measure side by side with other servers'
+	@echo 'make soak    the tests that take minutes'
+	@echo 'make wheel   build the wheel into dist/'
+	@echo 'make lock    pin the newest versions in requirements/'
+	@echo 'make clean   remove what the build made'
+
+# ---- the tools that must be there -----------------------------------------------------------------------------------
+
+.PHONY: rust
+rust:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo 'cargo is missing: install Rust 1.90 or newer, for example with rustup (https://rustup.rs).' >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+	  echo 'cc is missing: Rust needs a C compiler to link, for example: apt-get install gcc libc6-dev.' >&2; exit 1; }
+
+# ---- the environment: the lock in .venv, and the extension built once for all tests ---------------------------------
+
+$(BIN)/python:
+	@for python in $(PYTHON) $(PYTHONS); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  $$python -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$$python has no venv module: install it, for example: apt-get install python3-venv." >&2; exit 1; }; \
+	  echo "$$python -m venv $(VENV)"; \
+	  exec $$python -m venv $(VENV); \
+	done; \
+	echo 'Python 3.11 or newer is missing: none of $(strip $(PYTHON) $(PYTHONS)) is one.' \
+	  'Install it, or name it: make test PYTHON=/path/to/python3.' >&2; \
+	exit 1
+
+$(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
+$(VENV)/built.stamp: $(SOURCES) $(VENV)/dev.stamp | rust
+	VIRTUAL_ENV='$(abspath $(VENV))' $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+# The extension lies among the sources; when somebody removed it, it is built again.
+ifeq ($(wildcard $(EXTENSION)),)
+.PHONY: $(VENV)/built.stamp
+endif
+
+.PHONY: build
+build: $(VENV)/built.stamp
+
+# ---- what people run ------------------------------------------------------------------------------------------------
+
+.PHONY: serve
+serve: build
+	$(BIN)/plugbay serve --plugins-dir examples $(ARGS)
+
+.PHONY: test
+test: test-rust test-python
+
+.PHONY: test-rust
+test-rust: rust
+	$(CARGO) test --locked --no-default-features --quiet
+
+.PHONY: test-python
+test-python: build
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+.PHONY: check
+check: lint test
+
+.PHONY: lint
+lint: rust $(VENV)/dev.stamp
+	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path benches/axum/Cargo.toml
+	$(CARGO) clippy --locked --quiet --no-default-features --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --quiet -- --deny warnings
+	$(BIN)/ruff format --check python tests examples benches
+	$(BIN)/ruff check python tests examples benches
+	$(BIN)/mypy
+
+.PHONY: soak
+soak: build
+	$(CARGO) test --locked --no-default-features --quiet -- --ignored
+	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+.PHONY: bench
+bench: build $(VENV)/bench.stamp
+	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml --target-dir $(TARGET)
+	$(BIN)/python benches/run.py $(ARGS)
+
+.PHONY: wheel
+wheel: $(VENV)/dev.stamp | rust
+	$(BIN)/maturin build --release --quiet --out dist
+
+.PHONY: lock
+lock: $(VENV)/dev.stamp
+	$(BIN)/uv pip compile $(LOCK) --all-extras --upgrade pyproject.toml requirements/dev.in --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --upgrade requirements/bench.in --output-file requirements/bench.txt
+
+LOCK := --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --quiet
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) dist $(EXTENSION)
+	$(CARGO) clean --quiet

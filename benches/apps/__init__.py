@@ -1,0 +1,1 @@
+"""The same small applications, for every server that is measured."""

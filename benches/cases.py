@@ -1,0 +1,213 @@
+"""What is measured: the servers, the cases, and the ratios that each case must reach."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from load import BENCH_AXUM, Sample, Talk, http, sockets
+from process import BENCHES, Running, Server
+
+BIN = Path(sys.executable).parent
+ITEM = "/api/plugins/bench/item"
+ITEM_SYNC = "/api/plugins/bench/item-sync"
+STARLETTE = "/api/plugins/bench-starlette/item"
+BARE = "/api/plugins/bench-bare/item"
+OURS = "plugbay"
+
+
+def plugbay(probe: str) -> Server:
+    """The host as `plugbay serve` runs it by default: token needed, access log off as on every side."""
+    serve = ["serve", "--port", "{port}", "--plugins-dir", str(BENCHES / "plugins"), "--workers", "1"]
+    command = [sys.executable, "-m", "plugbay", *serve, "--access-log", "off", "--ready-json"]
+    home = {"PLUGBAY_HOME": "{home}/plugbay", "PLUGINS_DIR": ""}
+    return Server(OURS, command, probe, env=home, token_file="{home}/plugbay/token")
+
+
+def uvicorn(name: str, app: str, probe: str, *options: str) -> Server:
+    """uvicorn on uvloop and httptools."""
+    fast = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    command = [str(BIN / "uvicorn"), app, "--port", "{port}", *fast, *options]
+    return Server(name, command, probe)
+
+
+def granian(name: str, app: str, interface: str, probe: str) -> Server:
+    """granian with one worker on uvloop."""
+    command = [str(BIN / "granian"), app, "--interface", interface, "--port", "{port}", "--host", "127.0.0.1"]
+    return Server(name, [*command, "--loop", "uvloop", "--workers", "1", "--log-level", "warning"], probe)
+
+
+def axum(probe: str = ITEM) -> Server:
+    """Pure axum on one thread."""
+    return Server("axum", [str(BENCH_AXUM), "{port}"], probe)
+
+
+def websockets_library() -> Server:
+    """The `websockets` library on uvloop."""
+    return Server("websockets", [sys.executable, "-m", "apps.websockets_server", "{port}"], "/healthz")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What ``measure`` of ``ours`` over that of ``peer`` must be: at most ``limit``, or at least for a rate."""
+
+    ours: str
+    peer: str
+    measure: str
+    """``cpu_us``, ``rate``, ``start_ms`` or ``memory_mib``."""
+    limit: float
+
+    def reached(self, ratio: float) -> bool:
+        """Whether a ratio is good enough."""
+        return ratio >= self.limit if self.measure == "rate" else ratio <= self.limit
+
+
+Load = Callable[[Running, float], Sample]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a case: a server under a load. Without a load, its start and its memory are measured."""
+
+    name: str
+    server: Server
+    load: Load | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One table."""
+
+    name: str
+    title: str
+    unit: str
+    """What is counted: ``request``, ``message``, ``delivery`` or ``start``."""
+    entries: Sequence[Entry]
+    targets: Sequence[Target] = field(default_factory=list)
+
+
+def get(path: str) -> Load:
+    """wrk with GET on 64 connections."""
+    return lambda server, seconds: http(server, path, seconds, post=False)
+
+
+def post(path: str) -> Load:
+    """wrk with POST on 64 connections."""
+    return lambda server, seconds: http(server, path, seconds, post=True)
+
+
+def echo(talk: Talk) -> Load:
+    """64 sockets, each with one message under way."""
+    return lambda server, seconds: sockets(server, "echo", talk, seconds, connections=64)
+
+
+def fan_out(talk: Talk) -> Load:
+    """1,000 sockets that hear what one says."""
+    return lambda server, seconds: sockets(server, "fanout", talk, seconds, connections=1000)
+
+
+FRAME = '{"channel":"%s","event":"say","data":{"text":"hello there","number":42},"ref":1}'
+SUBSCRIBE = '{"channel":"bench-fanout","event":"subscribe","ref":1}'
+PUBLISH = '{"channel":"bench-fanout","event":"say","data":{"text":"hello there","number":42}}'
+
+
+def fastapi_entries(path: str, load: Load) -> list[Entry]:
+    """One FastAPI route under each server that can run it."""
+    return [
+        Entry(OURS, plugbay(path), load),
+        Entry("uvicorn", uvicorn("uvicorn", "apps.fastapi_app:app", path), load),
+        Entry("granian", granian("granian", "apps.fastapi_app:app", "asgi", path), load),
+    ]
+
+
+def cases() -> list[Case]:
+    """Every case, in the order of the report."""
+    uvicorn_ws = {
+        kind: uvicorn(
+            f"uvicorn ({kind})", "apps.socket_app:app", "/", "--ws", kind, "--ws-per-message-deflate", "False"
+        )
+        for kind in ("websockets", "websockets-sansio")
+    }
+    say = FRAME % "bench"
+    in_json = echo(Talk("/json", say))
+    as_text = echo(Talk("/", say))
+    fastapi_uvicorn = uvicorn("uvicorn + FastAPI", "apps.fastapi_app:app", ITEM)
+    return [
+        Case(
+            "get", "FastAPI: GET, JSON", "request",
+            [*fastapi_entries(ITEM, get(ITEM)), Entry("axum", axum(), get(ITEM))],
+            [Target(OURS, "granian", "cpu_us", 1.0)],
+        ),
+        Case(
+            "post", "FastAPI: POST, pydantic body", "request",
+            [*fastapi_entries(ITEM, post(ITEM)), Entry("axum", axum(), post(ITEM))],
+            [Target(OURS, "granian", "cpu_us", 1.0)],
+        ),
+        Case("get-sync", "FastAPI: GET from a plain `def`", "request", fastapi_entries(ITEM_SYNC, get(ITEM_SYNC))),
+        Case(
+            "starlette", "Starlette: GET, JSON", "request",
+            [
+                Entry(OURS, plugbay(STARLETTE), get(STARLETTE)),
+                Entry("uvicorn", uvicorn("uvicorn", "apps.starlette_app:app", STARLETTE), get(STARLETTE)),
+            ],
+            [Target(OURS, "uvicorn", "cpu_us", 0.85)],
+        ),
+        Case(
+            "bare", "A bare handler: GET", "request",
+            [
+                Entry("plugbay (ASGI)", plugbay(BARE), get(BARE)),
+                Entry("uvicorn (ASGI)", uvicorn("uvicorn", "apps.bare:app", "/"), get("/")),
+                Entry("granian (ASGI)", granian("granian", "apps.bare:app", "asgi", "/"), get("/")),
+                Entry("granian (RSGI)", granian("granian", "apps.bare:rsgi", "rsgi", "/"), get("/")),
+                Entry("axum", axum(), get(ITEM)),
+            ],
+        ),
+        Case(
+            "tool", "A tool over HTTP: schema, gate, audit", "request",
+            [
+                Entry("plugbay (async def)", plugbay(BARE), post("/api/host/tools/bench.item")),
+                Entry("plugbay (def)", plugbay(BARE), post("/api/host/tools/bench.item_sync")),
+                Entry("axum", axum(), post(ITEM)),
+            ],
+        ),
+        Case(
+            "echo", "WebSocket echo through a Python handler", "message",
+            [
+                Entry("plugbay (async def)", plugbay(ITEM), echo(Talk("/ws", say, hello=1))),
+                Entry("plugbay (def)", plugbay(ITEM), echo(Talk("/ws", FRAME % "bench-sync", hello=1))),
+                *[
+                    entry
+                    for server in uvicorn_ws.values()
+                    for entry in (
+                        Entry(f"{server.name}, text", server, as_text),
+                        Entry(f"{server.name}, JSON", server, in_json),
+                    )
+                ],
+                Entry("websockets, text", websockets_library(), as_text),
+                Entry("websockets, JSON", websockets_library(), in_json),
+                Entry("axum, text", axum(), echo(Talk("/ws", say))),
+            ],
+            [
+                Target("plugbay (async def)", "uvicorn (websockets), text", "cpu_us", 0.5),
+                Target("plugbay (async def)", "uvicorn (websockets-sansio), text", "cpu_us", 0.8),
+            ],
+        ),
+        Case(
+            "fanout", "Fan-out to 1,000 subscribers", "delivery",
+            [
+                Entry(OURS, plugbay(ITEM), fan_out(Talk("/ws", PUBLISH, hello=1, open=SUBSCRIBE))),
+                Entry("websockets.broadcast", websockets_library(), fan_out(Talk("/fanout", PUBLISH))),
+                Entry("axum", axum(), fan_out(Talk("/fanout", PUBLISH))),
+            ],
+            [Target(OURS, "websockets.broadcast", "rate", 2.2)],
+        ),
+        Case(
+            "start", "Start to the first answer, and idle memory", "start",
+            [
+                Entry(OURS, plugbay(ITEM)),
+                Entry("uvicorn + FastAPI", fastapi_uvicorn),
+                Entry("granian + FastAPI", granian("granian + FastAPI", "apps.fastapi_app:app", "asgi", ITEM)),
+            ],
+            [Target(OURS, "uvicorn + FastAPI", "start_ms", 1.0), Target(OURS, "uvicorn + FastAPI", "memory_mib", 1.2)],
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,122 @@
+"""The load: wrk for HTTP, our own program for WebSockets; both on the other core."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from process import LOAD_CORE, BenchError, Running
+
+ROOT = Path(__file__).parents[1]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BENCH_AXUM = TARGET / "release" / "bench-axum"
+BENCH_LOAD = TARGET / "release" / "bench-load"
+
+POST_SCRIPT = """\
+wrk.method = "POST"
+wrk.headers["content-type"] = "application/json"
+wrk.body = '{"name":"lamp","price":12.5,"tags":["home","light"]}'
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One round against one server."""
+
+    count: int
+    """Requests, messages or deliveries."""
+    seconds: float
+    cpu_s: float
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of the server's CPU for each."""
+        return self.cpu_s / self.count * 1e6
+
+    @property
+    def rate(self) -> float:
+        """How many a second."""
+        return self.count / self.seconds
+
+
+def missing() -> list[str]:
+    """What the load needs and this machine does not have, each with its cure."""
+    found = []
+    if shutil.which("wrk") is None:
+        found.append("wrk is missing: install it, for example: apt-get install wrk")
+    for program in (BENCH_AXUM, BENCH_LOAD):
+        if not program.exists():
+            found.append(f"{program.name} is not built: use `make bench`")
+    if len(os.sched_getaffinity(0)) < 2:
+        found.append("two cores are needed: one for the server, one for the load")
+    return found
+
+
+def http(server: Running, path: str, seconds: float, *, post: bool, connections: int = 64) -> Sample:
+    """Asks ``path`` as fast as the server answers."""
+    command = ["wrk", "-t1", f"-c{connections}", "-H", f"authorization: Bearer {server.token}"]
+    script = server.scratch / "post.lua"
+    if post:
+        script.write_text(POST_SCRIPT, encoding="ascii")
+        command += ["-s", str(script)]
+    target = server.url + path
+    _run([*command, f"-d{max(1, round(seconds / 4))}s", target])
+    before = server.cpu_s()
+    text = _run([*command, f"-d{max(1, round(seconds))}s", target])
+    cpu_s = server.cpu_s() - before
+    counted = re.search(r"(\d+) requests in ([\d.]+)(m|s),", text)
+    trouble = re.search(r"(Non-2xx.*|Socket errors.*)", text)
+    if counted is None or trouble:
+        raise BenchError(f"{server.server.name}{path}: {trouble.group() if trouble else text}")
+    unit_s = 60 if counted[3] == "m" else 1
+    return Sample(int(counted[1]), float(counted[2]) * unit_s, cpu_s)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORE)
+    )
+    if done.returncode:
+        raise BenchError(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What each socket says; see ``bench_load.rs``."""
+
+    path: str
+    send: str
+    hello: int = 0
+    open: str | None = None
+
+
+def sockets(server: Running, kind: str, talk: Talk, seconds: float, connections: int) -> Sample:
+    """``echo``: every socket sends and waits; ``fanout``: one sends, all hear."""
+    command = [str(BENCH_LOAD), kind, "--url", f"ws://127.0.0.1:{server.port}{talk.path}", "--send", talk.send]
+    command += ["--connections", str(connections), "--seconds", str(seconds), "--hello", str(talk.hello)]
+    command += ["--token", server.token]
+    if talk.open is not None:
+        command += ["--open", talk.open]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORE),
+    ) as load:
+        assert load.stdout is not None
+        first = load.stdout.readline()
+        before = server.cpu_s()
+        second = load.stdout.readline()
+        cpu_s = server.cpu_s() - before
+        _, trouble = load.communicate()
+    if load.returncode or not first:
+        raise BenchError(f"{server.server.name}{talk.path}: {trouble.strip()}\n{server.log()}")
+    counted = json.loads(second)
+    if counted["messages"] == 0:
+        raise BenchError(f"{server.server.name}{talk.path}: no message came back\n{server.log()}")
+    return Sample(counted["messages"], counted["seconds"], cpu_s)

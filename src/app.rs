@@ -1,0 +1,357 @@
+//! The host as a whole: owns every part; reads as the order of starting and, in reverse, of stopping.
+//!
+//! Which engines there are is not known here: they come as [`Engines`], and through the registry.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::timeout;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::log;
+use crate::base::settings::Settings;
+use crate::base::shutdown::Shutdown;
+use crate::edge::parts::{Parts, Ready};
+use crate::edge::server::{self, Serving};
+use crate::edge::{admin, tools, ws};
+use crate::kernel::auth::Auth;
+use crate::kernel::call::Moment;
+use crate::kernel::contribution::Hook;
+use crate::kernel::gate::Gate;
+use crate::kernel::hub::Hub;
+use crate::kernel::meter::Meters;
+use crate::kernel::registry::{Plugin, PluginError, Registry, Stage};
+use crate::kernel::store::Store;
+use crate::kernel::toolbox::Toolbox;
+
+/// So long a stop may last beyond the drain time before the process is ended by force.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What the engines want of the host.
+pub struct Engines {
+    /// What they say of themselves in `/api/host/status`: a JSON object.
+    pub status: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Called by each thread of the runtime when it is about to sleep.
+    pub parks: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Whether a host answers over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// It listens.
+    On,
+    /// It is for one console alone.
+    Off,
+}
+
+/// A host, from its settings to its end.
+pub struct App {
+    parts: Parts,
+    parks: Arc<dyn Fn() + Send + Sync>,
+    url: String,
+    port: u16,
+    /// Taken when the server starts.
+    listener: Mutex<Option<TcpListener>>,
+    runtime: Mutex<Option<Runtime>>,
+    serving: Mutex<Option<Serving>>,
+    /// The plugins whose startup hooks have run, in that order.
+    started: Mutex<Vec<Arc<Plugin>>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl App {
+    /// Takes the lock on the home folder and the address, and puts the parts together. Nothing runs yet.
+    ///
+    /// # Errors
+    /// `Conflict`: another host holds the home folder or the port. `Invalid`: a setting cannot be used.
+    /// `Unavailable`: the home folder or the address cannot be used.
+    pub fn open(settings: Settings, http: Http, meters: Meters, engines: Engines) -> Result<Self> {
+        log::start(&settings)?;
+        let store = Store::open(&settings)?;
+        let auth = Auth::open(&settings, &store)?;
+        let listener = match http {
+            Http::On => Some(server::bind(&settings)?),
+            Http::Off => None,
+        };
+        let bound = listener.as_ref().map(TcpListener::local_addr).transpose();
+        let bound =
+            bound.map_err(|error| Error::new(Kind::Internal, "the listener has no address").with_source(error))?;
+        let port = bound.map_or(0, |address| address.port());
+        let url = match (&settings.public_url, bound) {
+            (Some(url), _) => url.as_str().trim_end_matches('/').to_owned(),
+            (None, Some(bound)) => url_of(&settings, bound),
+            (None, None) => String::new(),
+        };
+        let (registry, shutdown) = (Registry::new(), Shutdown::new());
+        let parts = Parts {
+            store,
+            auth,
+            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
+            registry,
+            meters,
+            shutdown,
+            ready: Ready::default(),
+            engines: engines.status,
+            settings: Arc::new(settings),
+        };
+        Ok(Self {
+            parts,
+            parks: engines.parks,
+            url,
+            port,
+            listener: Mutex::new(listener),
+            runtime: Mutex::default(),
+            serving: Mutex::default(),
+            started: Mutex::default(),
+            ended: Arc::default(),
+        })
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// `http://127.0.0.1:8000`, without a trailing slash; empty for a host without HTTP.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port that it listens on; 0 for a host without HTTP.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts the runtime, the signals and the server. The host's own routes answer from now on; plugins' routes do
+    /// when [`App::ready`] has returned.
+    ///
+    /// # Errors
+    /// `Internal`: the system gives no thread. `Invalid`: the TLS files cannot be used.
+    pub fn start(&self) -> Result<Handle> {
+        let parks = self.parks.clone();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(self.parts.settings.workers)
+            .thread_name("plugbay-core")
+            .on_thread_park(move || parks())
+            .enable_all()
+            .build()
+            .map_err(|error| Error::new(Kind::Internal, "the system gives no thread to run on").with_source(error))?;
+        let handle = runtime.handle().clone();
+        let inside = handle.enter();
+        if self.parts.settings.handle_signals {
+            self.obey_signals()?;
+        }
+        self.parts.hub.start();
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(listener) = listener {
+            let own = admin::router(self.parts.clone())
+                .merge(tools::router(self.parts.clone()))
+                .merge(ws::router(self.parts.clone()));
+            let serving = server::serve(self.parts.clone(), listener, own)?;
+            *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
+        }
+        drop(inside);
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+        Ok(handle)
+    }
+
+    /// Runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
+    /// fails is withdrawn and recorded. Blocks; not for a thread of the runtime.
+    ///
+    /// # Errors
+    /// `Unavailable`: the host was not started, or `host.json` cannot be written.
+    pub fn ready(&self) -> Result<()> {
+        let handle = self.handle()?;
+        for plugin in self.parts.registry.snapshot().plugins() {
+            if self.parts.shutdown.is_stopping() {
+                break;
+            }
+            match handle.block_on(self.start_plugin(plugin)) {
+                Ok(()) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(plugin.clone()),
+                Err(error) => self.give_up(plugin, &error),
+            }
+        }
+        if self.port != 0 {
+            self.parts.store.announce(&self.url)?;
+        }
+        self.parts.ready.set();
+        Ok(())
+    }
+
+    /// Asks for the stop; returns at once.
+    pub fn stop(&self) {
+        self.parts.shutdown.stop();
+    }
+
+    /// Blocks until the stop is asked for, then ends in the reverse order of starting: requests are drained, plugins
+    /// shut down. Not for a thread of the runtime.
+    ///
+    /// # Errors
+    /// `Unavailable`: the host was not started.
+    pub fn wait(&self) -> Result<()> {
+        let handle = self.handle()?;
+        handle.block_on(self.parts.shutdown.stopping());
+        let deadline = Instant::now() + self.parts.settings.limits.drain_time;
+        if self.parts.settings.handle_signals {
+            self.end_by_force_after(deadline + GRACE);
+        }
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(serving) = serving {
+            handle.block_on(async { timeout(left(deadline), serving.drained()).await }).ok();
+        }
+        self.parts.store.retract();
+        let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        for plugin in started.iter().rev() {
+            handle.block_on(self.stop_plugin(plugin, deadline));
+        }
+        Ok(())
+    }
+
+    /// Ends the runtime, after the engines have ended. Gives the exit code: 0 when every task ended in time, else 1.
+    pub fn finish(&self) -> i32 {
+        self.parts.shutdown.stop();
+        let mut code = 0;
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
+            if !late.is_empty() {
+                tracing::warn!("tasks that did not end in time: {late:?}");
+                code = 1;
+            }
+            runtime.shutdown_timeout(GRACE);
+        }
+        self.ended.store(true, Ordering::Release);
+        self.parts.registry.reset();
+        self.parts.store.retract();
+        code
+    }
+
+    /// Runs a plugin's startup hooks. Those of its shutdown hooks that make up for what has run are run when a later
+    /// one fails.
+    async fn start_plugin(&self, plugin: &Arc<Plugin>) -> Result<()> {
+        let mut any = false;
+        for hook in plugin.offers.hooks.iter().filter(|hook| hook.moment == Moment::Startup) {
+            if let Err(error) = self.act(plugin, hook).await {
+                if any {
+                    self.stop_plugin(plugin, Instant::now() + self.parts.settings.limits.hook_time).await;
+                }
+                return Err(error);
+            }
+            any = true;
+        }
+        Ok(())
+    }
+
+    /// Runs a plugin's shutdown hooks, in reverse order, at most until the deadline.
+    async fn stop_plugin(&self, plugin: &Arc<Plugin>, deadline: Instant) {
+        for hook in plugin.offers.hooks.iter().rev().filter(|hook| hook.moment == Moment::Shutdown) {
+            let acted = timeout(left(deadline), self.act(plugin, hook)).await.unwrap_or_else(|_| {
+                Err(Error::new(Kind::Timeout, format!("hook {} did not end before the host had to", hook.name)))
+            });
+            if let Err(error) = acted {
+                self.record(plugin, Stage::Shutdown, &error);
+            }
+        }
+    }
+
+    async fn act(&self, plugin: &Plugin, hook: &Hook) -> Result<()> {
+        let limit = self.parts.settings.limits.hook_time;
+        timeout(limit, hook.handler.act(hook.moment)).await.unwrap_or_else(|_| {
+            let (name, seconds) = (&hook.name, limit.as_secs_f64());
+            let message =
+                format!("hook {name} did not end within {seconds} s: start what takes long in a task or a thread");
+            Err(Error::new(Kind::Timeout, message).blame(plugin.manifest.id.shared()))
+        })
+    }
+
+    fn give_up(&self, plugin: &Plugin, error: &Error) {
+        self.parts.registry.withdraw(plugin.manifest.id.as_str());
+        self.record(plugin, Stage::Startup, error);
+    }
+
+    fn record(&self, plugin: &Plugin, stage: Stage, error: &Error) {
+        let id = plugin.manifest.id.shared();
+        tracing::error!(plugin = &*id, stage = stage.as_str(), "{}\n{}", error, error.detail().unwrap_or_default());
+        self.parts.registry.record(PluginError::new(plugin.source.clone(), Some(id), stage, error));
+    }
+
+    fn handle(&self) -> Result<Handle> {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
+        handle.ok_or_else(|| Error::new(Kind::Unavailable, "the host does not run: start it first"))
+    }
+
+    /// The first SIGTERM or SIGINT asks for the stop, the second ends the process at once.
+    fn obey_signals(&self) -> Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let problem = |error| Error::new(Kind::Internal, "the system gives no signals").with_source(error);
+        let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
+        let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
+        // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
+        tokio::spawn(async move {
+            for count in 1.. {
+                let number = tokio::select! {
+                    _ = terminate.recv() => 15,
+                    _ = interrupt.recv() => 2,
+                };
+                if count == 1 {
+                    tracing::info!("stopping: requests that run are finished, a second signal ends at once");
+                    shutdown.stop();
+                } else {
+                    tracing::warn!("ended by a second signal");
+                    store.retract();
+                    exit_at_once(128 + number);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends the process when the stop takes too long: Python may be stuck, and an interpreter with a stuck thread is
+    /// never finalized.
+    fn end_by_force_after(&self, deadline: Instant) {
+        let (ended, store) = (self.ended.clone(), self.parts.store.clone());
+        let engines = self.parts.engines.clone();
+        let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
+            std::thread::sleep(left(deadline));
+            if !ended.load(Ordering::Acquire) {
+                tracing::warn!("the stop took too long: ended by force; {}", engines());
+                store.retract();
+                exit_at_once(1);
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::error!("no thread to bound the time of the stop: {error}");
+        }
+    }
+}
+
+/// Ends the process without finalizing anything: no destructor, no `atexit`.
+#[expect(unsafe_code, reason = "std::process::exit runs atexit handlers, which may wait for a stuck interpreter")]
+fn exit_at_once(code: i32) -> ! {
+    // SAFETY: `_exit` takes any number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+fn url_of(settings: &Settings, bound: SocketAddr) -> String {
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let mut address = bound;
+    if address.ip().is_unspecified() {
+        // Not an address that anybody can ask; this machine's own is.
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("{scheme}://{address}")
+}

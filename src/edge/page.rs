@@ -1,0 +1,110 @@
+//! Pages without script: one about this host at `/`, and the end of a sign-in that went wrong.
+//!
+//! Whatever a plugin said of itself is text here, never markup.
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::base::error::Error;
+use crate::edge::parts::Parts;
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
+                     table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;\
+                     vertical-align:top}code{font-size:.9em;white-space:pre-wrap}.bad{color:#b00020}";
+
+/// Nothing may be loaded, run or framed; the one style is named by its hash.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("base64 and the words around it are visible ASCII")
+});
+
+/// The page about this host: its version, its plugins, what went wrong, and where to go on.
+pub fn about(parts: &Parts) -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    let snapshot = parts.registry.snapshot();
+    let mut body = format!("<h1>Plugbay {version}</h1>\n");
+    if !parts.ready.get() {
+        body.push_str("<p>The host is starting: its plugins are being loaded.</p>\n");
+    }
+    body.push_str(
+        "<p><a href=\"/docs\">API documentation</a> · <a href=\"/healthz\">health</a></p>\n<h2>Plugins</h2>\n",
+    );
+    if snapshot.plugins().is_empty() {
+        body.push_str("<p>None is loaded. Put a Python file into a folder of plugins, and start the host again.</p>\n");
+    } else {
+        body.push_str("<table><tr><th>id</th><th>name</th><th>version</th><th>state</th></tr>\n");
+        for plugin in snapshot.plugins() {
+            let manifest = &plugin.manifest;
+            let (id, name, version) = (text(manifest.id.as_str()), text(&manifest.name), text(&manifest.version));
+            let _ = writeln!(body, "<tr><td>{id}</td><td>{name}</td><td>{version}</td><td>running</td></tr>");
+        }
+        body.push_str("</table>\n");
+    }
+    let errors = parts.registry.errors();
+    if !errors.is_empty() {
+        body.push_str("<h2>Errors</h2>\n<table><tr><th>source</th><th>stage</th><th>error</th></tr>\n");
+        for error in errors.iter().rev().take(50) {
+            let (source, stage, message) = (text(&error.source), error.stage, text(&error.message));
+            let _ = writeln!(
+                body,
+                "<tr><td>{source}</td><td>{stage}</td><td class=\"bad\"><code>{message}</code></td></tr>"
+            );
+        }
+        body.push_str("</table>\n");
+    }
+    page(StatusCode::OK, "Plugbay", &body)
+}
+
+/// The page for a sign-in link that signs nobody in.
+pub fn no_sign_in(error: &Error) -> Response {
+    let body = format!("<h1>Not signed in</h1>\n<p class=\"bad\">{}</p>\n", text(error.message()));
+    let status = StatusCode::from_u16(error.kind().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = page(status, "Not signed in", &body);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"plugbay\""));
+    }
+    response
+}
+
+fn page(status: StatusCode, title: &str, body: &str) -> Response {
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
+    );
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (CONTENT_SECURITY_POLICY, POLICY.clone()),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, html).into_response()
+}
+
+/// Text that stands for itself in HTML, in an element as in a quoted attribute.
+fn text(raw: &str) -> String {
+    let mut safe = String::with_capacity(raw.len());
+    for c in raw.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            _ => safe.push(c),
+        }
+    }
+    safe
+}

@@ -1,0 +1,209 @@
+//! The body of a request on its way to a handler: small ones whole, others as a stream with a limit and a clock.
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::request::Parts as Head;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::settings::Limits;
+use crate::kernel::call::Body;
+
+/// Bodies up to this are handed over whole when all of their bytes came with the head.
+const WHOLE_BYTES: u64 = 64 << 10;
+
+/// What became of a streamed body, so that the answer can say it whatever the handler made of it.
+#[derive(Clone, Default)]
+pub struct Verdict(Option<Arc<AtomicU8>>);
+
+const TOO_LARGE: u8 = 1;
+const STALLED: u8 = 2;
+
+impl Verdict {
+    /// Whether the body went beyond its limit.
+    pub fn is_too_large(&self) -> bool {
+        self.is(TOO_LARGE)
+    }
+
+    /// Whether its bytes stopped coming.
+    pub fn is_stalled(&self) -> bool {
+        self.is(STALLED)
+    }
+
+    fn is(&self, verdict: u8) -> bool {
+        self.0.as_ref().is_some_and(|found| found.load(Ordering::Acquire) == verdict)
+    }
+}
+
+/// Makes a request's body ready for its handler.
+///
+/// # Errors
+/// `TooLarge`: the head says that it is beyond the limit; nothing of it was read then.
+pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result<(Body, Verdict)> {
+    if incoming.is_end_stream() {
+        return Ok((Body::Empty, Verdict::default()));
+    }
+    let announced = incoming.size_hint().exact();
+    if announced.is_some_and(|bytes| bytes > limits.body_bytes as u64) {
+        return Err(too_large(limits.body_bytes));
+    }
+    let mut upload = Upload {
+        first: Bytes::new(),
+        incoming,
+        room: limits.body_bytes,
+        limit: limits.body_bytes,
+        stall_time: limits.stall_time,
+        alarm: None,
+        verdict: Arc::default(),
+    };
+    // A client that expects 100 gets it when the handler reads, so that a refusal costs it no upload.
+    let small = announced.is_some_and(|bytes| bytes <= WHOLE_BYTES) && !head.headers.contains_key(EXPECT);
+    if small && head.headers.contains_key(CONTENT_LENGTH) {
+        let whole = poll_fn(|context| Poll::Ready(upload.take_ready(context))).await;
+        if let Some(bytes) = whole {
+            return Ok((Body::from(bytes), Verdict::default()));
+        }
+    }
+    let verdict = Verdict(Some(upload.verdict.clone()));
+    Ok((Body::stream(upload), verdict))
+}
+
+/// A body that comes in pieces.
+struct Upload {
+    /// What was read already.
+    first: Bytes,
+    incoming: Incoming,
+    /// How many more bytes may come.
+    room: usize,
+    limit: usize,
+    stall_time: Duration,
+    /// Set while the handler waits for bytes.
+    alarm: Option<Pin<Box<Sleep>>>,
+    verdict: Arc<AtomicU8>,
+}
+
+impl Upload {
+    /// All bytes, if they are here; else keeps those that are.
+    fn take_ready(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
+        let mut more = BytesMut::new();
+        while !self.incoming.is_end_stream() {
+            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.incoming).poll_frame(context) else {
+                self.keep(more);
+                return None;
+            };
+            let Ok(bytes) = frame.into_data() else { continue };
+            self.room = self.room.saturating_sub(bytes.len());
+            match (self.first.is_empty(), more.is_empty()) {
+                (true, true) => self.first = bytes,
+                _ => more.extend_from_slice(&bytes),
+            }
+        }
+        self.keep(more);
+        Some(std::mem::take(&mut self.first))
+    }
+
+    fn keep(&mut self, more: BytesMut) {
+        if !more.is_empty() {
+            let mut whole = BytesMut::with_capacity(self.first.len() + more.len());
+            whole.extend_from_slice(&self.first);
+            whole.extend_from_slice(&more);
+            self.first = whole.freeze();
+        }
+    }
+
+    fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let stall_time = self.stall_time;
+        self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_time))).as_mut().poll(context)
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+        }
+        if self.verdict.load(Ordering::Acquire) != 0 {
+            return Poll::Ready(None);
+        }
+        let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                std::task::ready!(self.poll_stalled(context));
+                self.verdict.store(STALLED, Ordering::Release);
+                return Poll::Ready(Some(Err(stalled(self.stall_time))));
+            }
+        };
+        self.alarm = None;
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(error)) => Some(Err(broken(error))),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if bytes > self.room {
+                    self.verdict.store(TOO_LARGE, Ordering::Release);
+                    return Poll::Ready(Some(Err(too_large(self.limit))));
+                }
+                self.room -= bytes;
+                Some(Ok(frame))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let waiting = self.first.len() as u64;
+        let inner = self.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + waiting);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + waiting);
+        }
+        hint
+    }
+}
+
+/// The failure of a body beyond the limit.
+pub fn too_large(limit: usize) -> Error {
+    Error::new(
+        Kind::TooLarge,
+        format!("the request's body is larger than {limit} bytes: send less, or raise the limit"),
+    )
+}
+
+/// The failure of a body whose bytes stopped coming.
+pub fn stalled(stall_time: Duration) -> Error {
+    let message =
+        format!("no byte of the request's body came for {} s: send it without a pause", stall_time.as_secs_f64());
+    Error::new(Kind::Timeout, message)
+}
+
+fn broken(error: hyper::Error) -> Error {
+    let mut source = std::error::Error::source(&error);
+    let mut malformed = error.is_parse();
+    while let Some(cause) = source {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        malformed |= matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData));
+        source = cause.source();
+    }
+    if malformed {
+        Error::new(Kind::Malformed, "the request's body is not what its head announced").with_source(error)
+    } else {
+        Error::new(Kind::Cancelled, "the client went away before the end of its request").with_source(error)
+    }
+}

@@ -1,0 +1,6 @@
+//! What runs a plugin.
+//!
+//! This storey knows the kernel's questions; it must never know an HTTP server.
+
+#[cfg(feature = "python")]
+pub mod python;

@@ -1,0 +1,170 @@
+//! An ASGI app as a handler of requests and WebSockets.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+
+use crate::base::error::Result;
+use crate::base::shutdown::Shutdown;
+use crate::engine::python::bridge::Bridge;
+use crate::engine::python::http_exchange::{Exchange, HttpJob};
+use crate::engine::python::job::{Handler, lost};
+use crate::engine::python::scope::Scope;
+use crate::engine::python::socket_exchange::{SocketExchange, SocketJob};
+use crate::kernel::call::{Body, Request, Response, SocketOffer};
+use crate::kernel::handler::{Answer, RouteHandler};
+
+/// A request body of at most so many bytes is read before Python is asked, which saves a wake-up.
+const READ_FIRST: u64 = 64 << 10;
+
+/// What a mount's app sees as `root_path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootPath {
+    /// The mount: the app was written to stand anywhere.
+    Mount,
+    /// Nothing: its routes carry the whole path.
+    Empty,
+}
+
+/// An ASGI 3 app.
+pub struct AsgiApp {
+    bridge: Bridge,
+    handler: Handler,
+    root_path: RootPath,
+    shutdown: Shutdown,
+}
+
+impl AsgiApp {
+    /// The app that `handler` holds, a `Mounted`.
+    pub fn new(bridge: Bridge, handler: Handler, root_path: RootPath, shutdown: Shutdown) -> Self {
+        Self { bridge, handler, root_path, shutdown }
+    }
+
+    /// What holds the app.
+    pub fn handler(&self) -> &Handler {
+        &self.handler
+    }
+
+    fn root(&self, mount: &Arc<str>) -> Arc<str> {
+        match self.root_path {
+            RootPath::Mount => mount.clone(),
+            RootPath::Empty => Arc::from(""),
+        }
+    }
+
+    fn socket(&self, scope: Scope, offer: SocketOffer) -> Answer<Response> {
+        let event_loop = self.bridge.event_loop().clone();
+        let plugin = self.handler.facts().plugin.clone();
+        let (exchange, response) = SocketExchange::new(event_loop, plugin, offer.outgoing);
+        let job = SocketJob { exchange: exchange.clone(), scope: Some(scope) };
+        let sent = self.bridge.send_as(&self.handler, Box::new(job), |key| exchange.runs_as(key));
+        let shutdown = self.shutdown.clone();
+        Box::pin(async move {
+            sent?.done();
+            let mut leaving = LeavingSocket { exchange: Some(exchange) };
+            let response = response.await.unwrap_or_else(|_| Err(lost()))?;
+            if let Some(exchange) = leaving.exchange.take()
+                && response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+            {
+                shutdown.spawn("socket of a plugin", exchange.pump(offer.incoming));
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl RouteHandler for AsgiApp {
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
+    fn answer(&self, request: Request) -> Answer<Response> {
+        let Request { head, body, mount, caller, socket } = request;
+        let root_path = self.root(&mount);
+        if let Some(mut offer) = socket {
+            let protocols = std::mem::take(&mut offer.protocols);
+            return self.socket(Scope { head, root_path, caller, protocols: Some(protocols) }, offer);
+        }
+        let scope = Scope { head, root_path, caller, protocols: None };
+        let (bridge, handler, shutdown) = (self.bridge.clone(), self.handler.clone(), self.shutdown.clone());
+        Box::pin(async move {
+            let (first, rest) = read_first(body).await?;
+            let event_loop = bridge.event_loop().clone();
+            let (exchange, response) = Exchange::new(event_loop, handler.facts().plugin.clone(), first);
+            let job = HttpJob { exchange: exchange.clone(), scope: Some(scope) };
+            bridge.send_as(&handler, Box::new(job), |key| exchange.runs_as(key))?.done();
+            if let Some(rest) = rest {
+                shutdown.spawn("request body", pump(rest, exchange.clone()));
+            }
+            let mut leaving = Leaving { exchange: Some(exchange) };
+            let response = response.await.unwrap_or_else(|_| Err(lost()));
+            leaving.exchange = None;
+            response
+        })
+    }
+}
+
+/// A small body whole, or the body that is to be pumped.
+async fn read_first(body: Body) -> Result<(Option<Bytes>, Option<Body>)> {
+    match body {
+        Body::Empty => Ok((Some(Bytes::new()), None)),
+        Body::Full(bytes) => Ok((Some(bytes), None)),
+        Body::Stream(mut stream) if stream.size_hint().exact().is_some_and(|bytes| bytes <= READ_FIRST) => {
+            let mut whole = BytesMut::new();
+            while let Some(frame) = stream.frame().await {
+                let Ok(data) = frame?.into_data() else { continue };
+                if whole.is_empty() && stream.is_end_stream() {
+                    return Ok((Some(data), None));
+                }
+                whole.extend_from_slice(&data);
+            }
+            Ok((Some(whole.freeze()), None))
+        }
+        stream @ Body::Stream(_) => Ok((None, Some(stream))),
+    }
+}
+
+/// Moves the pieces of a request body to the app, as fast as it takes them.
+async fn pump(mut body: Body, exchange: Arc<Exchange>) {
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data()
+                    && !data.is_empty()
+                {
+                    exchange.put(data).await;
+                }
+            }
+            Some(Err(error)) => return exchange.cut(error),
+            None => return exchange.complete(),
+        }
+    }
+}
+
+/// Tells the app that the client is gone when the answer is dropped before it is there.
+struct Leaving {
+    exchange: Option<Arc<Exchange>>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.disconnect();
+        }
+    }
+}
+
+struct LeavingSocket {
+    exchange: Option<Arc<SocketExchange>>,
+}
+
+impl Drop for LeavingSocket {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.leave(1006, Box::default());
+        }
+    }
+}

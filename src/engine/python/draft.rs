@@ -1,0 +1,312 @@
+//! The raw object under Python's `PluginHost`: the draft of one plugin, filled by `setup` and committed once.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::Value;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
+use crate::base::manifest::Manifest;
+use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
+use crate::engine::python::asgi::{AsgiApp, RootPath};
+use crate::engine::python::channels::{Channels, Faces, PythonChannel};
+use crate::engine::python::convert::{closed, error_into_python, json_from_python};
+use crate::engine::python::engine::PythonEngine;
+use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonTool};
+use crate::engine::python::job::{Handler, Where};
+use crate::engine::python::mounted::Mounted;
+use crate::kernel::call::Moment;
+use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
+use crate::kernel::registry::{Draft, Engine};
+
+/// The contributions of one plugin before they are committed.
+#[pyclass(frozen, name = "Draft", module = "plugbay._core")]
+pub struct DraftFace {
+    engine: PythonEngine,
+    plugin: Arc<str>,
+    channels: Channels,
+    faces: Arc<Faces>,
+    /// Taken by commit and close.
+    draft: Mutex<Option<Draft>>,
+}
+
+/// A factory of a facade, as the kernel passes it around.
+pub struct Factory(pub Handler);
+
+impl DraftFace {
+    fn hold(&self, object: Bound<'_, PyAny>, place: Where) -> Handler {
+        self.engine.bridge.hold(object, &self.plugin, place)
+    }
+
+    fn fill(&self, py: Python<'_>, fill: impl FnOnce(&mut Draft) -> Result<()>) -> PyResult<()> {
+        let mut draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        match draft.as_mut() {
+            Some(draft) => fill(draft).map_err(|error| error_into_python(py, &error)),
+            None => Err(self.closed(py)),
+        }
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        let message = format!(
+            "plugin {} can add nothing any more: call the add_* methods inside setup(host), before it returns",
+            self.plugin
+        );
+        closed(py, &message)
+    }
+
+    fn mount(
+        &self,
+        py: Python<'_>,
+        prefix: Option<&str>,
+        app: Bound<'_, PyAny>,
+        rest: MountRest<'_, '_>,
+    ) -> PyResult<()> {
+        let manifest_id = {
+            let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+            draft.as_ref().map(|draft| draft.manifest().id.clone()).ok_or_else(|| self.closed(py))?
+        };
+        let prefix = match prefix {
+            Some(prefix) => Prefix::parse(prefix.trim_matches('/')).map_err(|error| error_into_python(py, &error))?,
+            None => Prefix::of_plugin(&manifest_id),
+        };
+        let patterns = match rest.patterns {
+            Some(patterns) => patterns.iter().map(|path| Pattern::parse(path)).collect(),
+            None => vec![Pattern::everything()],
+        };
+        let bridge = &self.engine.bridge;
+        let mounted = Bound::new(py, Mounted::new(app.unbind(), rest.state.clone().unbind()))?;
+        let handler = self.hold(mounted.into_any(), Where::Loop);
+        let handler = AsgiApp::new(bridge.clone(), handler, rest.root_path, self.engine.shutdown.clone());
+        let openapi = rest.openapi.map(|openapi| -> Arc<dyn crate::kernel::handler::TextHandler> {
+            Arc::new(PythonText::new(bridge.clone(), self.hold(openapi, Where::Worker)))
+        });
+        let mount = Mount { prefix, patterns, handler: Arc::new(handler), openapi };
+        self.fill(py, |draft| {
+            draft.add_mount(mount);
+            Ok(())
+        })
+    }
+
+    fn text(&self, function: Bound<'_, PyAny>, is_async: bool) -> Arc<PythonText> {
+        Arc::new(PythonText::new(self.engine.bridge.clone(), self.hold(function, place(is_async))))
+    }
+}
+
+struct MountRest<'a, 'py> {
+    patterns: Option<Vec<String>>,
+    root_path: RootPath,
+    state: &'a Bound<'py, PyDict>,
+    openapi: Option<Bound<'py, PyAny>>,
+}
+
+fn place(is_async: bool) -> Where {
+    if is_async { Where::Loop } else { Where::Worker }
+}
+
+fn parsed(py: Python<'_>, what: &str, text: &str) -> PyResult<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| error_into_python(py, &Error::new(Kind::Invalid, format!("{what} is not JSON: {error}"))))
+}
+
+#[pymethods]
+impl DraftFace {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        source: &str,
+        id: &str,
+        name: &str,
+        version: &str,
+        description: &str,
+        host_api: &str,
+    ) -> PyResult<Self> {
+        let engine = PythonEngine::current().map_err(|error| error_into_python(py, &error))?;
+        let manifest =
+            Manifest::check(id, name, version, description, host_api).map_err(|error| error_into_python(py, &error))?;
+        let plugin = manifest.id.shared();
+        let channels = Channels::new(engine.hub.clone(), plugin.clone());
+        let draft = Mutex::new(Some(Draft::new(manifest, source, Engine::Python)));
+        Ok(Self { engine, plugin, channels, faces: Arc::default(), draft })
+    }
+
+    fn add_mount<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: Option<&str>,
+        patterns: Option<Vec<String>>,
+        app: Bound<'py, PyAny>,
+        state: &Bound<'py, PyDict>,
+        openapi: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        self.mount(py, prefix, app, MountRest { patterns, root_path: RootPath::Mount, state, openapi })
+    }
+
+    fn add_router_mount<'py>(
+        &self,
+        py: Python<'py>,
+        prefix: Option<&str>,
+        patterns: Vec<String>,
+        app: Bound<'py, PyAny>,
+        state: &Bound<'py, PyDict>,
+        openapi: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let rest = MountRest { patterns: Some(patterns), root_path: RootPath::Empty, state, openapi };
+        self.mount(py, prefix, app, rest)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of AgentTool, passed once, from one place")]
+    fn add_tool(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        description: &str,
+        parameters: &str,
+        output: Option<&str>,
+        side_effect: bool,
+        specifier_template: Option<&str>,
+        group: Option<&str>,
+        timeout_s: f64,
+        handler: Bound<'_, PyAny>,
+        wants_context: bool,
+        is_async: bool,
+    ) -> PyResult<()> {
+        let fail = |error: Error| error_into_python(py, &error);
+        let name = ToolName::parse(name).map_err(fail)?;
+        let what = format!("parameters of tool {name}");
+        let parameters = Schema::compile(&what, &parsed(py, &what, parameters)?).map_err(fail)?;
+        let what = format!("output_schema of tool {name}");
+        let output = output
+            .map(|text| parsed(py, &what, text).and_then(|schema| Schema::compile(&what, &schema).map_err(fail)))
+            .transpose()?;
+        let timeout = Some(timeout_s).filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
+        let timeout = timeout.map(Duration::from_secs_f64).ok_or_else(|| {
+            fail(Error::new(
+                Kind::Invalid,
+                format!("timeout_s of tool {name} is {timeout_s}: give seconds above 0, at most 86400"),
+            ))
+        })?;
+        let context = if wants_context { Context::Wanted } else { Context::Unwanted };
+        let handler = PythonTool::new(self.engine.bridge.clone(), self.hold(handler, place(is_async)), context);
+        let tool = Tool {
+            name,
+            description: description.into(),
+            parameters,
+            output,
+            side_effect,
+            specifier_template: specifier_template.map(Into::into),
+            group: group.map(Into::into),
+            timeout,
+            handler: Arc::new(handler),
+        };
+        self.fill(py, |draft| draft.add_tool(tool))
+    }
+
+    fn add_channel(&self, py: Python<'_>, name: &str, handler: Bound<'_, PyAny>, is_async: bool) -> PyResult<()> {
+        let name = ChannelName::parse(name).map_err(|error| error_into_python(py, &error))?;
+        let handler = self.hold(handler, place(is_async));
+        let handler =
+            PythonChannel::new(self.engine.bridge.clone(), handler, self.faces.clone(), self.channels.clone());
+        let shared = name.shared();
+        self.fill(py, |draft| draft.add_channel(Channel { name, handler: Arc::new(handler) }))?;
+        self.channels.note(shared);
+        Ok(())
+    }
+
+    fn add_facade(&self, py: Python<'_>, name: &str, factory: Bound<'_, PyAny>) -> PyResult<()> {
+        let name = FacadeName::parse(name).map_err(|error| error_into_python(py, &error))?;
+        let factory = Arc::new(Factory(self.hold(factory, Where::Worker)));
+        self.fill(py, |draft| draft.add_facade(Facade { name, factory }))
+    }
+
+    fn add_hook(
+        &self,
+        py: Python<'_>,
+        moment: &str,
+        name: &str,
+        hook: Bound<'_, PyAny>,
+        is_async: bool,
+    ) -> PyResult<()> {
+        let moment = match moment {
+            "startup" => Moment::Startup,
+            "shutdown" => Moment::Shutdown,
+            other => {
+                let message = format!("moment {other:?} is not known: use \"startup\" or \"shutdown\"");
+                return Err(error_into_python(py, &Error::new(Kind::Invalid, message)));
+            }
+        };
+        let handler = Arc::new(PythonHook::new(self.engine.bridge.clone(), self.hold(hook, place(is_async))));
+        self.fill(py, |draft| {
+            draft.add_hook(Hook { moment, name: name.into(), handler });
+            Ok(())
+        })
+    }
+
+    fn add_assets(&self, py: Python<'_>, folder: PathBuf) -> PyResult<()> {
+        if !folder.is_absolute() || !folder.is_dir() {
+            let message =
+                format!("assets folder {} is not there: give the absolute path of a folder", folder.display());
+            return Err(error_into_python(py, &Error::new(Kind::Invalid, message)));
+        }
+        self.fill(py, |draft| draft.add_assets(Assets { folder }))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a resource, passed once, from one place")]
+    fn add_resource(
+        &self,
+        py: Python<'_>,
+        uri: &str,
+        name: &str,
+        mime_type: Option<&str>,
+        description: &str,
+        r#fn: Bound<'_, PyAny>,
+        is_async: bool,
+    ) -> PyResult<()> {
+        let resource = Resource {
+            uri: uri.into(),
+            name: name.into(),
+            mime_type: mime_type.map(Into::into),
+            description: description.into(),
+            handler: self.text(r#fn, is_async),
+        };
+        self.fill(py, |draft| draft.add_resource(resource))
+    }
+
+    fn add_prompt(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        description: &str,
+        arguments: &str,
+        r#fn: Bound<'_, PyAny>,
+        is_async: bool,
+    ) -> PyResult<()> {
+        let arguments = Json::parse(arguments.to_owned()).map_err(|error| error_into_python(py, &error))?;
+        let handler = self.text(r#fn, is_async);
+        let prompt = Prompt { name: name.into(), description: description.into(), arguments, handler };
+        self.fill(py, |draft| draft.add_prompt(prompt))
+    }
+
+    fn publish(&self, py: Python<'_>, topic: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let published = json_from_python(data).and_then(|data| self.channels.publish(topic, &data));
+        published.map_err(|error| error_into_python(py, &error))
+    }
+
+    fn commit(&self, py: Python<'_>) -> PyResult<()> {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let committed = draft
+            .ok_or_else(|| self.closed(py))
+            .and_then(|draft| self.engine.registry.commit(draft).map_err(|error| error_into_python(py, &error)));
+        self.engine.bridge.sweep(py);
+        committed.map(drop)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(draft);
+        self.engine.bridge.sweep(py);
+    }
+}

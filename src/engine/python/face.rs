@@ -1,0 +1,206 @@
+//! The functions of `plugbay._core`: the registry and the toolbox as Python sees them.
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use time::format_description::well_known::Rfc3339;
+
+use crate::base::error::{Error, Kind, Traceback};
+use crate::base::name::ToolName;
+use crate::engine::python::asgi::AsgiApp;
+use crate::engine::python::convert::error_into_python;
+use crate::engine::python::draft::Factory;
+use crate::engine::python::engine::PythonEngine;
+use crate::engine::python::mounted::Mounted;
+use crate::kernel::auth::{Principal, Scopes};
+use crate::kernel::call::{Arguments, Door, ToolCall};
+use crate::kernel::registry::{Engine, PluginError, Stage};
+
+fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
+    PythonEngine::current().map_err(|error| error_into_python(py, &error))
+}
+
+/// Keep what went wrong with a plugin.
+#[pyfunction]
+pub fn record(
+    py: Python<'_>,
+    source: &str,
+    plugin: Option<&str>,
+    stage: &str,
+    code: &str,
+    message: &str,
+    traceback: Option<&str>,
+) -> PyResult<()> {
+    let stage = Stage::ALL.into_iter().find(|known| known.as_str() == stage);
+    let (Some(stage), Some(kind)) = (stage, Kind::from_code(code)) else {
+        let message = format!("{code:?} is no code, or the stage is none of {:?}", Stage::ALL.map(Stage::as_str));
+        return Err(error_into_python(py, &Error::new(Kind::Invalid, message)));
+    };
+    let mut error = Error::new(kind, message);
+    if let Some(traceback) = traceback {
+        error = error.with_source(Traceback(traceback.into()));
+    }
+    engine(py)?.registry.record(PluginError::new(source, plugin.map(Into::into), stage, &error));
+    Ok(())
+}
+
+type ErrorRow = (String, Option<String>, &'static str, &'static str, String, Option<String>, String);
+
+/// What went wrong, oldest first: `(source, plugin, stage, code, message, traceback, at)`.
+#[pyfunction]
+pub fn errors(py: Python<'_>) -> PyResult<Vec<ErrorRow>> {
+    let row = |error: PluginError| {
+        let at = error.at.format(&Rfc3339).unwrap_or_default();
+        let plugin = error.plugin.map(|plugin| plugin.to_string());
+        let traceback = error.traceback.map(|traceback| traceback.to_string());
+        (error.source.to_string(), plugin, error.stage.as_str(), error.code, error.message.to_string(), traceback, at)
+    };
+    Ok(engine(py)?.registry.errors().into_iter().map(row).collect())
+}
+
+type PluginRow = (String, String, String, String, String, String, &'static str);
+
+/// The plugins, in the order of commit: `(id, name, version, description, host_api, source, engine)`.
+#[pyfunction]
+pub fn plugins(py: Python<'_>) -> PyResult<Vec<PluginRow>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    let row = |plugin: &std::sync::Arc<crate::kernel::registry::Plugin>| {
+        let manifest = &plugin.manifest;
+        let engine = match plugin.engine {
+            Engine::Python => "python",
+            Engine::Process => "process",
+            Engine::Native => "native",
+        };
+        (
+            manifest.id.to_string(),
+            manifest.name.to_string(),
+            manifest.version.to_string(),
+            manifest.description.to_string(),
+            manifest.host_api.to_string(),
+            plugin.source.to_string(),
+            engine,
+        )
+    };
+    Ok(snapshot.plugins().iter().map(row).collect())
+}
+
+/// The tools, by name, as dicts; `parameters` and `output` are JSON text.
+#[pyfunction]
+pub fn tools(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    let mut rows = Vec::new();
+    for tool in snapshot.tools() {
+        let row = PyDict::new(py);
+        row.set_item("name", tool.name.as_str())?;
+        row.set_item("plugin", tool.plugin.manifest.id.as_str())?;
+        row.set_item("description", &*tool.description)?;
+        row.set_item("parameters", tool.parameters.text().as_str())?;
+        row.set_item("output", tool.output.as_ref().map(|schema| schema.text().as_str()))?;
+        row.set_item("side_effect", tool.side_effect)?;
+        row.set_item("specifier_template", tool.specifier_template.as_deref())?;
+        row.set_item("group", tool.group.as_deref())?;
+        row.set_item("timeout_s", tool.timeout.as_secs_f64())?;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// The channels, by name: `(name, plugin)`.
+#[pyfunction]
+pub fn channels(py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    let rows = snapshot.channels();
+    Ok(rows.into_iter().map(|it| (it.name.to_string(), it.plugin.manifest.id.to_string())).collect())
+}
+
+/// The facades, by name: `(name, plugin, factory)`.
+#[pyfunction]
+pub fn facades(py: Python<'_>) -> PyResult<Vec<(String, String, Bound<'_, PyAny>)>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    let mut rows = Vec::new();
+    for facade in snapshot.facades() {
+        if let Some(factory) = facade.factory.downcast_ref::<Factory>() {
+            rows.push((facade.name.to_string(), facade.plugin.manifest.id.to_string(), factory.0.target(py)));
+        }
+    }
+    Ok(rows)
+}
+
+/// The mounts, by prefix: `(prefix, plugin, app)`.
+#[pyfunction]
+pub fn mounts(py: Python<'_>) -> PyResult<Vec<(String, String, Py<PyAny>)>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    let mut rows = Vec::new();
+    for mount in snapshot.mounts() {
+        let app = mount.handler.as_any().and_then(|handler| handler.downcast_ref::<AsgiApp>());
+        if let Some(app) = app {
+            let mounted = app.handler().target(py);
+            let app = mounted.cast::<Mounted>()?.get().app(py).clone().unbind();
+            rows.push((mount.prefix.to_string(), mount.plugin.manifest.id.to_string(), app));
+        }
+    }
+    rows.sort_by(|left, right| (&left.0, &left.1).cmp(&(&right.0, &right.1)));
+    Ok(rows)
+}
+
+/// Take a plugin out. The Python objects that it offered are let go before this returns. False when there was none.
+#[pyfunction]
+pub fn withdraw(py: Python<'_>, id: &str) -> PyResult<bool> {
+    let engine = engine(py)?;
+    let gone = engine.registry.withdraw(id).is_some();
+    engine.bridge.sweep(py);
+    Ok(gone)
+}
+
+/// Take out every plugin and forget every error. For tests.
+#[pyfunction]
+pub fn reset(py: Python<'_>) -> PyResult<()> {
+    let engine = engine(py)?;
+    engine.registry.reset();
+    engine.bridge.sweep(py);
+    Ok(())
+}
+
+/// Rises by one with every change of what serves.
+#[pyfunction]
+pub fn generation(py: Python<'_>) -> PyResult<u64> {
+    Ok(engine(py)?.registry.snapshot().generation())
+}
+
+/// Run a tool as the owner, on behalf of the running loop; JSON bytes in, an awaitable of JSON bytes out.
+#[pyfunction]
+pub fn invoke<'py>(
+    py: Python<'py>,
+    name: &str,
+    arguments: &Bound<'py, PyBytes>,
+    door: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let engine = engine(py)?;
+    let door = match door {
+        "repl" => Door::Repl,
+        "cli" => Door::CommandLine,
+        _ => Door::Python,
+    };
+    let call = ToolName::parse(name)
+        .map_err(|error| Error::new(Kind::NotFound, error.message()))
+        .and_then(|tool| Ok((tool, Arguments::parse(Bytes::copy_from_slice(arguments.as_bytes()))?)))
+        .map(|(tool, arguments)| ToolCall {
+            tool,
+            arguments,
+            principal: Principal::new("owner", Scopes::ALL),
+            door,
+            progress: None,
+        });
+    engine.invoke(py, call.map_err(|error| error_into_python(py, &error))?)
+}
+
+/// Hand a record of Python's `logging` to the host's log. Never waits.
+#[pyfunction]
+pub fn log(level: u32, logger: &str, message: &str) {
+    match level {
+        40.. => tracing::error!(target: "plugbay::python", logger, "{message}"),
+        30.. => tracing::warn!(target: "plugbay::python", logger, "{message}"),
+        20.. => tracing::info!(target: "plugbay::python", logger, "{message}"),
+        _ => tracing::debug!(target: "plugbay::python", logger, "{message}"),
+    }
+}

@@ -1,0 +1,41 @@
+"""What every test stands on: the repository, an empty home, the command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of this test's own; nothing that the user's environment says reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("PLUGBAY_") or name == "PLUGINS_DIR":
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    monkeypatch.setenv("PLUGBAY_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def plugbay(home: Path) -> Command:
+    """Runs `plugbay` with the given words, in a process of its own, with this test's home folder."""
+
+    def run(*words: str | Path, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "plugbay", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    return run
