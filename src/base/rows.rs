@@ -46,7 +46,7 @@ pub struct Setting {
     /// What it does, in one line.
     pub help: &'static str,
     /// Puts a given value in its place. The error says what was expected.
-    pub set: fn(&mut Partial, &Given) -> Result<(), String>,
+    pub set: fn(&mut Partial, &Given<'_>) -> Result<(), String>,
     /// The value in force.
     pub get: fn(&Settings) -> Value,
 }
@@ -70,8 +70,11 @@ pub enum Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Puts a given value in its place. The error says what was expected.
-    pub fn set(self, given: &Given) -> Result<(), String> {
+    /// Puts a given value in its place.
+    ///
+    /// # Errors
+    /// It does not fit; the text says what was expected.
+    pub fn set(self, given: &Given<'_>) -> Result<(), String> {
         match self {
             Self::Number(place) => {
                 *place = given.number(1, usize::MAX as u64, "a whole number from 1, for example 1048576")? as usize;
@@ -201,7 +204,10 @@ pub const SETTINGS: [Setting; 19] = [
             let hosts = given.list("a host name, for example plugbay.example.com")?;
             match hosts.iter().find(|host| Authority::parse(host.as_bytes()).is_none()) {
                 Some(bad) => Err(format!("host names like plugbay.example.com, not {bad:?}")),
-                None => Ok(to.settings.allow_hosts = hosts),
+                None => {
+                    to.settings.allow_hosts = hosts;
+                    Ok(())
+                }
             }
         },
         get: |from| from.allow_hosts.clone().into(),

@@ -183,7 +183,7 @@ fn failure(error: &PluginError) -> Value {
 }
 
 /// The answer to a method that a path does not have; the router adds `Allow`.
-async fn method_not_allowed() -> axum::response::Response {
+async fn method_not_allowed() -> Response {
     let detail = "this path does not have that method: use one of those in the header Allow";
     let status = StatusCode::METHOD_NOT_ALLOWED;
     problem(status, Kind::Invalid, "Method not allowed", detail, None).map(axum::body::Body::new)

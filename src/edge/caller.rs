@@ -138,10 +138,11 @@ impl Gatekeeper {
             }
         }
         let from = self.shared.origin(&head.headers, authority, caller_scheme)?;
-        if from == From::Allowed && head.method == Method::OPTIONS {
-            if let Some(method) = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
-                return Ok(Admission::Preflight(preflight(method, &head.headers)));
-            }
+        if from == From::Allowed
+            && head.method == Method::OPTIONS
+            && let Some(method) = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)
+        {
+            return Ok(Admission::Preflight(preflight(method, &head.headers)));
         }
         let known = self.shared.identify(&head.headers, from, query_token.as_deref().filter(|_| upgrade));
         let principal = match need(&head.method, head.uri.path()) {
@@ -189,7 +190,7 @@ impl Shared {
         })
     }
 
-    fn is_served(&self, authority: &Authority, local: SocketAddr, scheme: &str) -> bool {
+    fn is_served(&self, authority: &Authority<'_>, local: SocketAddr, scheme: &str) -> bool {
         let own = match authority.host {
             HostName::Address(address) => {
                 let loopback = self.bound.ip().is_loopback() || self.bound.ip().is_unspecified();
@@ -200,13 +201,13 @@ impl Shared {
         (own && authority.port_under(scheme) == local.port()) || self.is_named(authority, scheme)
     }
 
-    fn is_named(&self, authority: &Authority, scheme: &str) -> bool {
+    fn is_named(&self, authority: &Authority<'_>, scheme: &str) -> bool {
         self.names.iter().filter_map(|name| Authority::parse(name.as_bytes())).any(|known| {
             known.host.is(&authority.host) && known.port.is_none_or(|port| port == authority.port_under(scheme))
         })
     }
 
-    fn origin(&self, headers: &HeaderMap, authority: Authority, scheme: &'static str) -> Result<From> {
+    fn origin(&self, headers: &HeaderMap, authority: Authority<'_>, scheme: &'static str) -> Result<From> {
         let mut values = headers.get_all(ORIGIN).iter();
         let Some(value) = values.next() else { return Ok(From::Unsaid) };
         let origin = Origin::parse(value.as_bytes()).filter(|_| values.next().is_none());
@@ -383,7 +384,7 @@ fn preflight(method: &HeaderValue, headers: &HeaderMap) -> Response {
     response
 }
 
-fn is_among(origin: &Origin, list: &[Box<str>]) -> bool {
+fn is_among(origin: &Origin<'_>, list: &[Box<str>]) -> bool {
     list.iter().filter_map(|text| Origin::parse(text.as_bytes())).any(|known| known.is(origin))
 }
 

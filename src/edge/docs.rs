@@ -3,6 +3,7 @@
 //! The documents come from the plugins once for each snapshot, each within a time limit. A plugin that gives none is
 //! left out and recorded; it never takes the others' documentation with it.
 
+use std::borrow::Cow;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -141,7 +142,7 @@ fn unpacked(name: &'static str) -> Result<Bytes> {
     let mut archive = zip::ZipArchive::new(archive).map_err(|error| unreadable(&error.to_string()))?;
     let ending = format!("/dist/{name}");
     let names = archive.file_names().filter_map(Result::ok);
-    let path = names.map(|name| name.into_owned()).find(|path| path.ends_with(&ending));
+    let path = names.map(Cow::into_owned).find(|path| path.ends_with(&ending));
     let path = path.ok_or_else(|| unreadable(&format!("it has no {name}")))?;
     let mut bytes = Vec::new();
     let mut entry = archive.by_name(&path).map_err(|error| unreadable(&error.to_string()))?;

@@ -33,8 +33,11 @@ pub struct ToolRoute {
 /// The name of the host's own way to sign in, among the security schemes.
 const SIGN_IN: &str = "plugbay";
 
-/// The names that must be changed in one document: `(section, old)` to new.
-type Renames = BTreeMap<(String, String), String>;
+/// Where a component stands: its section and its name.
+type Place = (String, String);
+
+/// What components of one document are called in the whole.
+type Renames = BTreeMap<Place, String>;
 
 /// Merges the documents and describes the tools' routes beside them.
 pub fn merge(documents: Vec<Document>, tools: &[ToolRoute]) -> Value {
@@ -59,12 +62,16 @@ struct Whole {
 }
 
 impl Whole {
-    fn add(&mut self, mut document: Document, twice: &BTreeSet<(String, String)>) {
+    fn add(&mut self, mut document: Document, twice: &BTreeSet<Place>) {
         let mut renames = Renames::new();
         for (section, name, component) in components(&document.content) {
-            let new = self.free_name(&document.plugin, section, name, component, twice);
-            if new != *name {
-                renames.insert((section.clone(), name.clone()), new);
+            let place = (section.clone(), name.clone());
+            let kept = self.components.get(section);
+            // Two documents of one plugin may share a component, but not a name for two.
+            let same = kept.and_then(|kept| kept.get(name)).is_none_or(|there| there == component);
+            if twice.contains(&place) || !same {
+                let taken = |name: &str| kept.is_some_and(|kept| kept.contains_key(name));
+                renames.insert(place, unused(&format!("{}__{name}", document.plugin), taken));
             }
         }
         for operation in operation_ids(&document.content) {
@@ -98,24 +105,6 @@ impl Whole {
             }
         }
         self.tags.insert(document.plugin);
-    }
-
-    /// The name that a component gets: its own, unless another plugin has one like it.
-    fn free_name(
-        &self,
-        plugin: &str,
-        section: &String,
-        name: &String,
-        component: &Value,
-        twice: &BTreeSet<(String, String)>,
-    ) -> String {
-        let taken = |name: &str| self.components.get(section).is_some_and(|kept| kept.contains_key(name));
-        if twice.contains(&(section.clone(), name.clone())) {
-            return unused(&format!("{plugin}__{name}"), taken);
-        }
-        // Two documents of one plugin may share a component, but not a name for two.
-        let same = self.components.get(section).and_then(|kept| kept.get(name)).is_none_or(|there| there == component);
-        if same { name.clone() } else { unused(&format!("{plugin}__{name}"), taken) }
     }
 
     fn add_tool(&mut self, tool: &ToolRoute) {
@@ -165,8 +154,8 @@ impl Whole {
 }
 
 /// The component names that documents of two or more plugins have, and the host's own.
-fn names_of_several(documents: &[Document]) -> BTreeSet<(String, String)> {
-    let mut owners: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+fn names_of_several(documents: &[Document]) -> BTreeSet<Place> {
+    let mut owners: BTreeMap<Place, BTreeSet<&str>> = BTreeMap::new();
     for document in documents {
         for (section, name, _) in components(&document.content) {
             owners.entry((section.clone(), name.clone())).or_default().insert(&document.plugin);

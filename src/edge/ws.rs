@@ -56,17 +56,17 @@ struct Entrance {
 async fn upgrade(State(entrance): State<Entrance>, mut request: Request) -> Response {
     match accept(entrance, &mut request) {
         Ok(response) => response,
-        Err(refusal) => refusal.map(axum::body::Body::new),
+        Err(refusal) => (*refusal).map(axum::body::Body::new),
     }
 }
 
 /// Checks the handshake (RFC 6455 §4.2.1), answers it and starts the socket's task.
-fn accept(entrance: Entrance, request: &mut Request) -> Result<Response, Refusal> {
+fn accept(entrance: Entrance, request: &mut Request) -> Result<Response, Box<Refusal>> {
     let key = check(request)?;
     let Some(caller) = request.extensions().get::<Caller>().cloned() else {
-        return Err(response(&Error::new(Kind::Internal, "the gate in front of /ws was passed by")));
+        return Err(refused(&Error::new(Kind::Internal, "the gate in front of /ws was passed by")));
     };
-    let id = random_id().map_err(|error| response(&error))?;
+    let id = random_id().map_err(|error| refused(&error))?;
     let upgrade = hyper::upgrade::on(request);
     entrance.shutdown.clone().spawn("socket", async move {
         match upgrade.await {
@@ -85,7 +85,7 @@ fn accept(entrance: Entrance, request: &mut Request) -> Result<Response, Refusal
 }
 
 /// The value of `Sec-WebSocket-Accept`, or the answer to what is no handshake.
-fn check(request: &Request) -> Result<HeaderValue, Refusal> {
+fn check(request: &Request) -> Result<HeaderValue, Box<Refusal>> {
     let headers = request.headers();
     let upgrades = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -102,21 +102,25 @@ fn check(request: &Request) -> Result<HeaderValue, Refusal> {
         (Some(key), None) if is_key(key.as_bytes()) => {
             let accept = derive_accept_key(key.as_bytes());
             HeaderValue::try_from(accept)
-                .map_err(|error| response(&Error::new(Kind::Internal, "base64 fits a header").with_source(error)))
+                .map_err(|error| refused(&Error::new(Kind::Internal, "base64 fits a header").with_source(error)))
         }
         _ => {
             let message = "one Sec-WebSocket-Key of 16 bytes in base64 is needed: use a WebSocket library";
-            Err(response(&Error::new(Kind::Malformed, message)))
+            Err(refused(&Error::new(Kind::Malformed, message)))
         }
     }
 }
 
-fn upgrade_required(detail: &str) -> Refusal {
+fn refused(error: &Error) -> Box<Refusal> {
+    Box::new(response(error))
+}
+
+fn upgrade_required(detail: &str) -> Box<Refusal> {
     let mut refusal = problem(StatusCode::UPGRADE_REQUIRED, Kind::Invalid, "Upgrade required", detail, None);
     refusal.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    refusal
+    Box::new(refusal)
 }
 
 /// Whether a header that is a list has `word` in it, in any case.

@@ -66,7 +66,9 @@ pub fn text_of(py: Python<'_>, error: &PyErr) -> String {
 /// The traceback of an exception as Python prints it.
 pub fn traceback_of(py: Python<'_>, error: &PyErr) -> String {
     let format = || -> PyResult<String> {
-        let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+        // `into_value` gives the exception its traceback back, which PyO3 keeps beside it before Python 3.12.
+        let exception = error.clone_ref(py).into_value(py);
+        let lines = py.import("traceback")?.call_method1("format_exception", (exception,))?;
         intern!(py, "").call_method1("join", (lines,))?.extract()
     };
     format().unwrap_or_else(|_| text_of(py, error))
