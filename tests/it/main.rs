@@ -8,6 +8,7 @@ mod docs;
 mod gate;
 mod hub;
 mod limits;
+mod logs;
 mod requests;
 mod secure;
 mod served;

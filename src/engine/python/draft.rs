@@ -15,6 +15,7 @@ use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::engine::python::asgi::{AsgiApp, RootPath};
 use crate::engine::python::channels::{Channels, Faces, PythonChannel};
 use crate::engine::python::convert::{closed, error_into_python, json_from_python};
+use crate::engine::python::direct::DirectRoute;
 use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonTool};
 use crate::engine::python::job::{Handler, Where};
@@ -38,6 +39,15 @@ pub struct DraftFace {
 pub struct Factory(pub Handler);
 
 impl DraftFace {
+    /// The prefix that was asked for, or the plugin's own.
+    fn prefix(&self, py: Python<'_>, asked: Option<&str>) -> PyResult<Prefix> {
+        if let Some(asked) = asked {
+            return Prefix::parse(asked.trim_matches('/')).map_err(|error| error_into_python(py, &error));
+        }
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        draft.as_ref().map(|draft| Prefix::of_plugin(&draft.manifest().id)).ok_or_else(|| self.closed(py))
+    }
+
     fn hold(&self, object: Bound<'_, PyAny>, place: Where) -> Handler {
         self.engine.bridge.hold(object, &self.plugin, place)
     }
@@ -65,14 +75,7 @@ impl DraftFace {
         app: Bound<'_, PyAny>,
         rest: MountRest<'_, '_>,
     ) -> PyResult<()> {
-        let manifest_id = {
-            let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-            draft.as_ref().map(|draft| draft.manifest().id.clone()).ok_or_else(|| self.closed(py))?
-        };
-        let prefix = match prefix {
-            Some(prefix) => Prefix::parse(prefix.trim_matches('/')).map_err(|error| error_into_python(py, &error))?,
-            None => Prefix::of_plugin(&manifest_id),
-        };
+        let prefix = self.prefix(py, prefix)?;
         let patterns = match rest.patterns {
             Some(patterns) => patterns.iter().map(|path| Pattern::parse(path)).collect(),
             None => vec![Pattern::everything()],
@@ -156,6 +159,24 @@ impl DraftFace {
     ) -> PyResult<()> {
         let rest = MountRest { patterns: Some(patterns), root_path: RootPath::Empty, state, openapi };
         self.mount(py, prefix, app, rest)
+    }
+
+    fn add_direct_mount(
+        &self,
+        py: Python<'_>,
+        prefix: Option<&str>,
+        patterns: Vec<String>,
+        function: Bound<'_, PyAny>,
+        is_async: bool,
+    ) -> PyResult<()> {
+        let prefix = self.prefix(py, prefix)?;
+        let patterns = patterns.iter().map(|path| Pattern::parse(path)).collect();
+        let handler = DirectRoute::new(self.engine.bridge.clone(), self.hold(function, place(is_async)));
+        let mount = Mount { prefix, patterns, handler: Arc::new(handler), openapi: None };
+        self.fill(py, |draft| {
+            draft.add_mount(mount);
+            Ok(())
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of AgentTool, passed once, from one place")]

@@ -1,0 +1,171 @@
+"""Where plugins are looked for, and in which order; nothing is imported here but what finds them.
+
+Bundled packages, installed ones, folders, entry points. What cannot be looked at is a record, never an exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+BUNDLED = Path(__file__).parent / "plugins"
+GROUP = "plugbay.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module or package to import. ``name`` is what it is called in ``sys.modules``, ``path`` its first file."""
+
+    source: str
+    name: str
+    path: Path
+    is_package: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An entry point of a package that is installed."""
+
+    source: str
+    entry_point: EntryPoint = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What could not be looked at. ``code`` and ``message`` are those of the record."""
+
+    source: str
+    stage: str
+    code: str
+    message: str
+
+
+Found = Module | Installed | Failure
+
+
+def discover(home: Path, folders: Sequence[Path]) -> Iterator[Found]:
+    """All plugins, in the order in which they are loaded; each as it is reached, so that a failure holds up nothing."""
+    yield from _in_folder(BUNDLED, bundled=True)
+    if (home / "plugins").is_dir():
+        yield from in_folder(home / "plugins")
+    seen: set[str] = set()
+    for folder in folders:
+        where = os.path.realpath(folder)
+        if where not in seen:
+            seen.add(where)
+            yield from in_folder(folder)
+    yield from entry_points()
+
+
+def folders_of_environment() -> list[Path]:
+    """The folders of ``PLUGINS_DIR``."""
+    return [Path(part).absolute() for part in os.environ.get("PLUGINS_DIR", "").split(os.pathsep) if part]
+
+
+def home_of_environment() -> Path:
+    """``PLUGBAY_HOME``, or the folder that stands for it."""
+    if given := os.environ.get("PLUGBAY_HOME"):
+        return Path(given).absolute()
+    data = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(data) if Path(data).is_absolute() else Path.home() / ".local/share") / "plugbay"
+
+
+def in_folder(folder: Path) -> Iterator[Found]:
+    """The plugins of one folder, by byte order of their names."""
+    return _in_folder(folder, bundled=False)
+
+
+def at(path: Path) -> Iterator[Found]:
+    """The plugin that ``path`` is, a file or a package, or the plugins of the folder that it is."""
+    path = path.absolute()
+    if path.suffix == ".py" or (path / "__init__.py").is_file() or (path / "manifest.json").is_file():
+        found = _plugin(path)
+        if found is not None:
+            yield found
+    else:
+        yield from in_folder(path)
+
+
+def entry_points() -> Iterator[Found]:
+    """The entry points ``plugbay.plugins`` of installed packages, by name."""
+    from importlib import metadata  # slow to import, and needed once
+
+    try:
+        found = sorted(metadata.entry_points(group=GROUP), key=lambda each: each.name.encode())
+    except Exception as error:
+        yield Failure(f"entry_points:{GROUP}", "discover", "plugin", f"{type(error).__name__}: {error}")
+        return
+    for entry_point in found:
+        yield Installed(f"entry_point:{entry_point.name}", entry_point)
+
+
+def _in_folder(folder: Path, *, bundled: bool) -> Iterator[Found]:
+    try:
+        names = sorted(os.listdir(folder), key=os.fsencode)
+    except OSError as error:
+        yield _failure(folder, "discover", "folder of plugins", error)
+        return
+    for name in names:
+        if name.startswith((".", "_")):
+            continue
+        found = _plugin(folder / name)
+        if isinstance(found, Module) and bundled:
+            module = f"plugbay.plugins.{folder.joinpath(name).stem}"
+            found = Module(module, module, found.path, found.is_package)
+        if found is not None:
+            yield found
+
+
+def _plugin(path: Path) -> Found | None:
+    """What stands at ``path``; ``None`` for what is no plugin."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            names = os.listdir(path)
+            if "manifest.json" in names:
+                return Failure(
+                    str(path),
+                    "read",
+                    "unavailable",
+                    "UnavailableError: manifest.json describes a plugin that runs as a child process, which this "
+                    "version does not start: remove the folder, or give it a Python plugin",
+                )
+            if "__init__.py" not in names:
+                return None
+            first, is_package = path / "__init__.py", True
+        elif path.suffix == ".py":
+            first, is_package = path, False
+        else:
+            return None
+        with first.open("rb"):
+            pass
+    except OSError as error:
+        return _failure(path, "read", "plugin", error)
+    return Module(str(path), _module_name(path), first, is_package)
+
+
+def _module_name(path: Path) -> str:
+    """A name of our own in ``sys.modules``, so that two folders may hold one file name and none hides another module."""
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]
+    return f"plugbay_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{digest}"
+
+
+def _failure(path: Path, stage: str, what: str, error: OSError) -> Failure:
+    code, cure = "unavailable", "mend what the system says"
+    if isinstance(error, FileNotFoundError):
+        code, cure = "not_found", "make it, or no longer name it"
+    elif isinstance(error, PermissionError):
+        code, cure = "denied", "let the host's user read it"
+    elif isinstance(error, NotADirectoryError):
+        code, cure = "invalid", "name the folder that it lies in"
+    reason = error.strerror or str(error)
+    return Failure(str(path), stage, code, f"{type(error).__name__}: cannot read the {what} {path}: {reason}: {cure}")

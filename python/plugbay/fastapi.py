@@ -1,0 +1,135 @@
+"""From what FastAPI authors write, routers and apps, to ASGI apps that the core can mount.
+
+FastAPI is looked up among the modules that are loaded and never imported first: a plugin that has a router has
+imported it, and a host without one need not wait for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from plugbay.errors import InvalidError
+from plugbay.lifespan import Lifespan
+from plugbay.signature import shown, takes
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter, FastAPI
+
+App = Callable[..., Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Mount:
+    """An app on its way to the core. ``path`` is where it will stand, as ``/api/plugins/ping``."""
+
+    path: str
+    app: App
+    lifespan: Lifespan = field(repr=False)
+    is_router: bool
+
+    def patterns(self) -> list[str] | None:
+        """The paths that it has, below its own, in Starlette's form; ``None`` when nobody can know."""
+        routes = getattr(self.app, "routes", None)
+        if not isinstance(routes, list) or _serves_folders(getattr(self.app, "router", self.app)):
+            return None
+        found = _paths(routes)
+        if found is None or not self.is_router:
+            return found
+        return [path.removeprefix(self.path) for path in found]
+
+    def openapi(self) -> Callable[[], dict[str, Any]] | None:
+        """A function that gives its OpenAPI document with whole paths, or ``None`` when it has none."""
+        app = self.app
+        if not _is_a(app, "fastapi.applications", "FastAPI"):
+            return None
+        if self.is_router:
+            return app.openapi  # type: ignore[attr-defined, no-any-return]
+        prefix = self.path
+
+        def with_whole_paths() -> dict[str, Any]:
+            document: dict[str, Any] = app.openapi()  # type: ignore[attr-defined]
+            return {**document, "paths": {f"{prefix}{path}": item for path, item in document.get("paths", {}).items()}}
+
+        return with_whole_paths
+
+
+def is_router(thing: object) -> bool:
+    """Whether it is a FastAPI ``APIRouter``."""
+    return _is_a(thing, "fastapi.routing", "APIRouter")
+
+
+def mount_of_routers(path: str) -> Mount:
+    """An app of our own at ``path`` that answers for routers; ``include`` puts them in."""
+    import fastapi
+
+    app = fastapi.FastAPI(title="Plugbay", openapi_url="", docs_url=None, redoc_url=None)
+    return Mount(path, app, Lifespan(app), is_router=True)
+
+
+def include(mount: Mount, router: APIRouter) -> None:
+    """Put a router into the app of ``mount_of_routers``.
+
+    Raises ``InvalidError`` when FastAPI refuses it.
+    """
+    app: FastAPI = mount.app  # type: ignore[assignment]
+    try:
+        app.include_router(router, prefix=mount.path)
+    except Exception as error:
+        raise InvalidError(f"FastAPI refuses the router ({type(error).__name__}: {error}): mend its routes") from error
+
+
+def mount_of_app(path: str, app: App) -> Mount:
+    """A FastAPI app, a Starlette app or any other ASGI 3 app at ``path``, as it is.
+
+    Raises ``InvalidError`` when it is none.
+    """
+    if inspect.isclass(app) or not callable(app) or not takes(app, 3):
+        raise InvalidError(
+            f"add_router takes a FastAPI APIRouter, a FastAPI or Starlette app or any ASGI 3 app, not {shown(app)}: "
+            "give the router itself"
+        )
+    return Mount(path, app, Lifespan(app), is_router=False)
+
+
+def forget() -> None:
+    """Empty the caches of FastAPI and ``typing`` that keep functions and models of plugins alive."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fastapi."):
+            for value in list(vars(module).values()):
+                clear = getattr(value, "cache_clear", None)
+                if callable(clear) and not inspect.isclass(value):
+                    clear()
+    for clear in getattr(sys.modules.get("typing"), "_cleanups", ()):
+        clear()
+
+
+def _is_a(thing: object, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(thing, kind)
+
+
+def _paths(routes: list[Any]) -> list[str] | None:
+    """The paths of routes, those of included routers among them; ``None`` when one of them answers more than a path."""
+    module = sys.modules.get("fastapi.routing")
+    contexts = routes if module is None else module.iter_route_contexts(routes)
+    found: list[str] = []
+    for context in contexts:
+        path = getattr(context, "path", None)
+        if path is None:
+            # A Host route: it goes by the name that the client used.
+            return None
+        is_mount = _is_a(getattr(context, "original_route", context), "starlette.routing", "Mount")
+        found.append(f"{path}/{{path:path}}" if is_mount else path)
+    return found
+
+
+def _serves_folders(router: Any) -> bool:
+    """Whether a router, or one that it includes, answers what no route has with a folder of files (``frontend``)."""
+    if getattr(router, "_low_priority_routes", None):
+        return True
+    included = (getattr(route, "original_router", None) for route in getattr(router, "routes", ()))
+    return any(_serves_folders(each) for each in included if each is not None)

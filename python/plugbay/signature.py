@@ -1,0 +1,60 @@
+"""Looking at callables: are they async, what can they be called with, what is their name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def bare(fn: Any) -> Any:
+    """What is called in the end, below partials and bound methods."""
+    while True:
+        if isinstance(fn, functools.partial):
+            fn = fn.func
+        elif inspect.ismethod(fn):
+            fn = fn.__func__
+        else:
+            return fn
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling ``fn`` gives a coroutine: an ``async def``, or a partial, a method or an object made of one."""
+    fn = bare(fn)
+    if inspect.iscoroutinefunction(fn):
+        return True
+    return not inspect.isclass(fn) and inspect.iscoroutinefunction(bare(getattr(type(fn), "__call__", None)))
+
+
+def takes(fn: Callable[..., Any], count: int) -> bool:
+    """Whether ``fn`` can be called with ``count`` positional arguments. True for a builtin that does not say."""
+    try:
+        inspect.signature(fn).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def has_second_positional(fn: Callable[..., Any]) -> bool:
+    """Whether ``fn`` has a second positional parameter of its own, as ``handler(args, ctx)`` has."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(parameter.kind in positional for parameter in parameters) >= 2
+
+
+def name_of(fn: Callable[..., Any]) -> str | None:
+    """The name that ``fn`` was defined with, or ``None`` for a lambda or an object without one."""
+    name = getattr(bare(fn), "__name__", None)
+    return name if isinstance(name, str) and name.isidentifier() else None
+
+
+def shown(fn: object) -> str:
+    """A short text that names ``fn`` in a message, without its address or its content."""
+    name = getattr(bare(fn), "__qualname__", None)
+    return name if isinstance(name, str) else f"an object of type {type(fn).__qualname__}"
