@@ -21,10 +21,11 @@ use crate::edge::{admin, tools, ws};
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
+use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
-use crate::kernel::registry::{Plugin, PluginError, Registry, Stage};
+use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
