@@ -70,7 +70,7 @@ WRITTEN = {
     "not_utf8": (b'"""Not UTF-8: \xff."""\n', "SyntaxError: "),
     "null_byte": (b"PLUGIN = 1\0\n", "SyntaxError: source code string cannot contain null bytes"),
 }
-"""Files that no tool of this project could read, so that a test writes them. They all end at ``read``, ``malformed``."""
+"""Files that no tool could read, so that a test writes them. They all end at ``read``, ``malformed``."""
 
 
 @pytest.fixture(autouse=True)
