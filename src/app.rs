@@ -21,10 +21,11 @@ use crate::edge::{admin, tools, ws};
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
+use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
-use crate::kernel::registry::{Plugin, PluginError, Registry, Stage};
+use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -228,6 +229,7 @@ impl App {
         self.ended.store(true, Ordering::Release);
         self.parts.registry.reset();
         self.parts.store.retract();
+        log::flush(LOG_TIME);
         code
     }
 
@@ -332,9 +334,13 @@ impl App {
     }
 }
 
+/// How long the last lines of the log may take to be written.
+const LOG_TIME: Duration = Duration::from_millis(500);
+
 /// Ends the process without finalizing anything: no destructor, no `atexit`.
 #[expect(unsafe_code, reason = "std::process::exit runs atexit handlers, which may wait for a stuck interpreter")]
 fn exit_at_once(code: i32) -> ! {
+    log::flush(LOG_TIME);
     // SAFETY: `_exit` takes any number and does not return.
     unsafe { libc::_exit(code) }
 }

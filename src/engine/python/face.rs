@@ -14,7 +14,8 @@ use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::mounted::Mounted;
 use crate::kernel::auth::{Principal, Scopes};
 use crate::kernel::call::{Arguments, Door, ToolCall};
-use crate::kernel::registry::{Engine, PluginError, Stage};
+use crate::kernel::fault::{PluginError, Stage};
+use crate::kernel::registry::Engine;
 
 fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
     PythonEngine::current().map_err(|error| error_into_python(py, &error))
