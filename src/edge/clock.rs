@@ -55,6 +55,18 @@ const ANSWERING: u8 = 2;
 /// The response is on its way.
 const SENDING: u8 = 3;
 
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Go on.
+    Serve,
+    /// Answer what was asked, and take nothing new.
+    Finish,
+    /// End at once.
+    Cut,
+}
+
 /// What happens on one connection. Written by its wire and its requests, read by its clock.
 #[derive(Default)]
 pub struct Pulse {
@@ -68,8 +80,8 @@ pub struct Pulse {
     blocked: AtomicBool,
     /// The watched handler is out of time.
     overdue: AtomicBool,
-    /// The connection is to end at once.
-    cut: AtomicBool,
+    /// What the connection was told from outside.
+    order: AtomicU8,
     requests: AtomicU64,
     written_bytes: AtomicU64,
     /// Streams of an HTTP/2 connection.
@@ -131,15 +143,19 @@ impl Pulse {
         self.overdue.load(Ordering::Relaxed)
     }
 
-    /// Tells the connection to end at once.
-    pub fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
+    /// Tells the connection's task something; a later order outranks an earlier one.
+    pub fn tell(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
         self.waker.wake();
     }
 
-    /// Whether the connection is to end at once.
-    pub fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
+    /// What the connection was told last.
+    pub fn told(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Serve,
+            1 => Order::Finish,
+            _ => Order::Cut,
+        }
     }
 
     /// The head of the response is there.

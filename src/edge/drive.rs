@@ -4,7 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use crate::base::error::Kind;
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
-use crate::edge::clock::{Clock, Waiting};
+use crate::edge::clock::{Clock, Order, Waiting};
 use crate::edge::failure;
-use crate::edge::link::{Link, Protocol};
+use crate::edge::link::{Link, Protocol, Service};
 use crate::edge::service::Core;
 use crate::edge::wire::Wire;
 use crate::kernel::call::{Body, Response};
@@ -31,6 +31,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// How long and how much is still read after the last answer, so that a reset does not overtake it.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_SLACK_BYTES: usize = 1 << 20;
+/// The longest wait on a connection of the reserve.
+const RESERVE_TIME: Duration = Duration::from_millis(500);
 /// Limits of HTTP/2: streams at once, streams that were reset but still cost something, and signs of life.
 const STREAMS: u32 = 128;
 const RESETS_WAITING: usize = 32;
@@ -56,8 +58,19 @@ pub async fn serve(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
     }
 }
 
+/// The limits of a connection: one of the reserve is to be over soon, for the next health check.
+pub fn limits(core: &Core, service: Service) -> Limits {
+    let mut limits = core.parts().settings.limits.clone();
+    if service == Service::Reserve {
+        for time in [&mut limits.head_time, &mut limits.idle_time, &mut limits.silent_time, &mut limits.stall_time] {
+            *time = RESERVE_TIME.min(*time);
+        }
+    }
+    limits
+}
+
 async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
-    let limits = core.parts().settings.limits.clone();
+    let limits = limits(&core, link.service);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -75,16 +88,21 @@ async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
     let service = service_fn(move |request: Request<Incoming>| answering.call(&asked, request));
     let mut connection = builder.serve_connection(TokioIo::new(wire), service).with_upgrades();
     let mut clock = Clock::new(&limits);
-    let mut told = false;
+    let mut finishing = false;
     let end = poll_fn(|context| {
+        // Before the orders are read, so that none is lost. Spurious calls are cheap: the task's waker stays the same.
+        link.pulse.waker.register(context.waker());
         loop {
             if Pin::new(&mut connection).poll(context).is_ready() {
                 return Poll::Ready(End::Closed);
             }
-            match step(&core, &link, &mut told, context) {
-                Step::Stop => Pin::new(&mut connection).graceful_shutdown(),
-                Step::Cut => return Poll::Ready(End::Cut),
-                Step::Wait => match clock.poll(link.pulse.waiting_http1(), &limits, context) {
+            match link.pulse.told() {
+                Order::Cut => return Poll::Ready(End::Cut),
+                Order::Finish if !finishing => {
+                    finishing = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Order::Finish | Order::Serve => match clock.poll(link.pulse.waiting_http1(), &limits, context) {
                     Poll::Pending => return Poll::Pending,
                     // The handler's own future says so when it is polled again.
                     Poll::Ready(Waiting::Answer) => link.pulse.set_overdue(),
@@ -110,7 +128,7 @@ async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
 }
 
 async fn http2(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
-    let limits = core.parts().settings.limits.clone();
+    let limits = limits(&core, link.service);
     let mut builder = http2::Builder::new(Tasks(core.parts().shutdown.clone()));
     builder
         .timer(TokioTimer::new())
@@ -125,20 +143,24 @@ async fn http2(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
     let service = service_fn(move |request: Request<Incoming>| answering.call(&asked, request));
     let mut connection = builder.serve_connection(TokioIo::new(wire), service);
     let mut clock = Clock::new(&limits);
-    let mut told = false;
+    let mut finishing = false;
     poll_fn(|context| {
+        link.pulse.waker.register(context.waker());
         loop {
             if Pin::new(&mut connection).poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            match step(&core, &link, &mut told, context) {
-                Step::Stop => Pin::new(&mut connection).graceful_shutdown(),
-                Step::Cut => return Poll::Ready(()),
-                Step::Wait => match clock.poll(link.pulse.waiting_http2(), &limits, context) {
+            match link.pulse.told() {
+                Order::Cut => return Poll::Ready(()),
+                Order::Finish if !finishing => {
+                    finishing = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Order::Finish | Order::Serve => match clock.poll(link.pulse.waiting_http2(), &limits, context) {
                     Poll::Pending => return Poll::Pending,
                     // Goodbye is said once; what the clock finds late after that is cut off.
-                    Poll::Ready(Waiting::Idle) if !told => {
-                        told = true;
+                    Poll::Ready(Waiting::Idle) if !finishing => {
+                        finishing = true;
                         Pin::new(&mut connection).graceful_shutdown();
                     }
                     Poll::Ready(_) => return Poll::Ready(()),
@@ -147,28 +169,6 @@ async fn http2(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
         }
     })
     .await;
-}
-
-enum Step {
-    /// Finish what is asked, take nothing new.
-    Stop,
-    Cut,
-    Wait,
-}
-
-fn step(core: &Core, link: &Link, told: &mut bool, context: &mut Context<'_>) -> Step {
-    if !*told {
-        // Before the look, so that a signal in between is not lost. The task and its waker stay the same for life.
-        link.pulse.waker.register(context.waker());
-    }
-    if link.pulse.is_cut() {
-        return Step::Cut;
-    }
-    if core.parts().shutdown.is_stopping() && !*told {
-        *told = true;
-        return Step::Stop;
-    }
-    Step::Wait
 }
 
 /// Runs the streams of HTTP/2 connections under a name.
@@ -226,5 +226,5 @@ pub async fn linger(wire: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrit
             }
         }
     };
-    let _ = timeout(LINGER_TIME, rest).await;
+    let _ = timeout(LINGER_TIME.min(limits.stall_time), rest).await;
 }

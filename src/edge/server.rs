@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Settings;
 use crate::edge::caller::Gatekeeper;
-use crate::edge::clock::Pulse;
+use crate::edge::clock::{Order, Pulse};
 use crate::edge::drive;
 use crate::edge::failure::{self, Failure};
 use crate::edge::link::{Link, Protocol, Seat, Seats, Service};
@@ -147,10 +147,10 @@ impl Open {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
-    fn each(&self, tell: impl Fn(&Pulse)) {
+    fn tell(&self, order: Order) {
         let links: Vec<_> = self.links.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for link in links {
-            tell(&link.pulse);
+            link.pulse.tell(order);
         }
     }
 }
@@ -160,9 +160,9 @@ async fn run(server: Arc<Server>, listener: TcpListener) {
     accept(&server, &listener).await;
     // From here on the kernel refuses new connections, so that a client tries elsewhere at once.
     drop(listener);
-    server.open.each(|pulse| pulse.waker.wake());
+    server.open.tell(Order::Finish);
     if timeout(parts.settings.limits.drain_time, server.seats.empty()).await.is_err() {
-        server.open.each(Pulse::cut);
+        server.open.tell(Order::Cut);
         let _ = timeout(CUT_TIME, server.seats.empty()).await;
     }
 }
@@ -244,6 +244,10 @@ async fn connect(server: &Server, stream: TcpStream, peer: SocketAddr, seat: Sea
     });
     let wire = Wire::new(stream, first, link.clone(), seat);
     let number = server.open.join(&link);
+    if parts.shutdown.is_stopping() {
+        // It may have come too late to be told with the others.
+        link.pulse.tell(Order::Finish);
+    }
     drive::serve(server.core.clone(), link, wire).await;
     server.open.leave(number);
 }
@@ -275,7 +279,7 @@ async fn begin(
             if seat.service() == Service::Reserve {
                 let answer = drive::written(&failure::response(&full()));
                 let _ = timeout(PATIENCE, stream.write_all(&answer)).await;
-                drive::linger(&mut stream, &server.core.parts().settings.limits).await;
+                drive::linger(&mut stream, &drive::limits(&server.core, Service::Reserve)).await;
             }
             None
         }

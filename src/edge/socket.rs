@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -309,6 +310,7 @@ fn broken(error: &WireError, limit: usize) -> End {
     match error {
         WireError::Capacity(_) => End::Close(1009, format!("a message has at most {limit} bytes").into()),
         WireError::Utf8(_) => End::Close(1007, "text is UTF-8".into()),
+        WireError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
         WireError::Protocol(problem) => End::Close(1002, problem.to_string().into()),
         _ => End::Gone,
     }

@@ -6,32 +6,35 @@ use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::routing::{get, post};
+use http::StatusCode;
+use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::name::ToolName;
-use crate::edge::failure::Failure;
+use crate::edge::answer::{json, named};
+use crate::edge::failure::{Failure, method_not_allowed};
 use crate::edge::parts::Parts;
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
-use crate::kernel::contribution::Tool;
+use crate::kernel::contribution::{Schema, Tool};
 use crate::kernel::provider::{Format, provider_names};
 use crate::kernel::registry::{Offered, Registry};
 use crate::kernel::toolbox::Toolbox;
 
 /// The routes of the tools. The gate in front has put the [`Caller`] into the request's extensions.
 pub fn router(parts: Parts) -> axum::Router {
-    let state =
-        Tools { registry: parts.registry, toolbox: parts.toolbox, body_bytes: parts.settings.limits.body_bytes };
+    let state = Tools { registry: parts.registry, toolbox: parts.toolbox };
     axum::Router::new()
-        .route("/api/host/tools", axum::routing::get(list))
-        .route("/api/host/tools/{name}", axum::routing::post(call))
+        .route("/api/host/tools", get(list).fallback(async || other_method("GET, HEAD")))
+        .route("/api/host/tools/{name}", post(call).fallback(async || other_method("POST")))
         .with_state(state)
+}
+
+fn other_method(allow: &'static str) -> Response {
+    method_not_allowed(allow).map(axum::body::Body::new)
 }
 
 /// What these routes need of the host.
@@ -39,7 +42,6 @@ pub fn router(parts: Parts) -> axum::Router {
 struct Tools {
     registry: Registry,
     toolbox: Toolbox,
-    body_bytes: usize,
 }
 
 /// How a list is asked for.
@@ -72,7 +74,7 @@ impl<'a> Entry<'a> {
             plugin: tool.plugin.manifest.id.as_str(),
             description: &tool.description,
             parameters: tool.parameters.text(),
-            output_schema: tool.output.as_ref().map(|schema| schema.text()),
+            output_schema: tool.output.as_ref().map(Schema::text),
             side_effect: tool.side_effect,
             specifier_template: tool.specifier_template.as_deref(),
             group: tool.group.as_deref(),
@@ -103,25 +105,30 @@ async fn list(
     let may_see = caller.principal.has(Scope::Call);
     let snapshot = state.registry.snapshot();
     let tools: Vec<_> = snapshot.tools().filter(|tool| may_see && has_words(tool, &words)).collect();
-    let text = match format {
+    Ok(match format {
         None => {
             let tools: Vec<_> = tools.into_iter().map(|tool| Entry::of(tool)).collect();
-            Json::of(&BTreeMap::from([("tools", tools)]))
+            json(StatusCode::OK, &BTreeMap::from([("tools", tools)]))
         }
         Some(format) => {
             let names = provider_names(&snapshot);
             let described = tools.iter().map(|tool| format.describe(&names[tool.name.as_str()], tool)).collect();
             let names = tools.iter().map(|tool| (&*names[tool.name.as_str()], tool.name.as_str())).collect();
-            Json::of(&Offer { tools: described, names })
+            json(StatusCode::OK, &Offer { tools: described, names })
         }
-    };
-    Ok(json(text.bytes()))
+    })
 }
 
 fn has_words(tool: &Tool, words: &[String]) -> bool {
     let group = tool.group.as_deref().unwrap_or_default();
     let text = format!("{} {} {group}", tool.name, tool.description).to_lowercase();
     words.iter().all(|word| text.contains(word))
+}
+
+/// What a call answers.
+#[derive(Serialize)]
+struct Outcome {
+    result: Json,
 }
 
 /// `POST /api/host/tools/{name}`: the body is the arguments, none means `{}`; the answer is `{"result": …}`.
@@ -131,55 +138,24 @@ async fn call(
     State(state): State<Tools>,
     Extension(caller): Extension<Caller>,
     name: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
     body: axum::body::Body,
 ) -> Result<Response, Failure> {
-    let Path(name) = name.map_err(|error| Error::new(Kind::Malformed, error.body_text()))?;
-    let tool = ToolName::parse(&name)?;
-    let arguments = Arguments::parse(read(&headers, body, state.body_bytes).await?)?;
+    let tool = ToolName::parse(&named(name)?)?;
+    let body = body.collect().await.map_err(|error| broken(&error))?;
+    let arguments = Arguments::parse(body.to_bytes())?;
     let call = ToolCall { tool, arguments, principal: caller.principal, door: Door::Http, progress: None };
     let result = state.toolbox.run(call).await?;
-    let result = result.as_bytes();
-    let mut text = BytesMut::with_capacity(result.len() + 12);
-    text.extend_from_slice(b"{\"result\":");
-    text.extend_from_slice(result);
-    text.extend_from_slice(b"}");
-    Ok(json(text.freeze()))
+    Ok(json(StatusCode::OK, &Outcome { result }))
 }
 
-/// The whole body, at most `limit` bytes.
-///
-/// # Errors
-/// `TooLarge`: it is longer. `Cancelled`: the client went away. Those of the body itself.
-async fn read(headers: &HeaderMap, body: axum::body::Body, limit: usize) -> Result<Bytes> {
-    let too_large = || Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes: send less"));
-    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > limit as u64) {
-        return Err(too_large());
-    }
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(cause(&*error).cloned().unwrap_or_else(|| {
-            Error::new(Kind::Cancelled, "the body ended before its end: the client went away, or broke off")
-        })),
-    }
-}
-
-/// The failure of the host that lies beneath an error, where one does.
-fn cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-    let mut error = Some(error);
-    while let Some(current) = error {
-        if let Some(found) = current.downcast_ref::<Error>() {
-            return Some(found);
+/// Why a body did not come whole: what the server says of it (`TooLarge`, `Timeout`), or that the client broke off.
+fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(known) = error.downcast_ref::<Error>() {
+            return known.clone();
         }
-        error = current.source();
+        cause = error.source();
     }
-    None
-}
-
-fn json(text: Bytes) -> Response {
-    let mut response = Response::new(axum::body::Body::from(text));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    Error::new(Kind::Malformed, "the body ended too early: send as many bytes as the head announces")
 }

@@ -1,11 +1,24 @@
-//! The kernel and the ways in, without Python: one test program.
+//! The kernel and the ways in, without Python: one test program over real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod admin;
 mod assets;
+mod clocks;
 mod docs;
 mod gate;
+mod hub;
+mod limits;
+mod logs;
+mod requests;
+mod secure;
+mod served;
 mod settings;
+mod sockets;
+mod stand;
+mod stopping;
 mod store;
 mod support;
 mod tokens;
+mod tools;
+mod wire;
+mod ws;

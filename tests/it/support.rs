@@ -63,11 +63,11 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let shutdown = Shutdown::new();
     Parts {
         toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+        hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings: Arc::new(settings),
         store,
         auth,
         registry,
-        hub: Hub {},
         meters: Meters::default(),
         shutdown,
         ready: Ready::default(),

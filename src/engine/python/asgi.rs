@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -11,6 +11,7 @@ use crate::base::error::Result;
 use crate::base::shutdown::Shutdown;
 use crate::engine::python::bridge::Bridge;
 use crate::engine::python::http_exchange::{Exchange, HttpJob};
+use crate::engine::python::http_message::read_whole;
 use crate::engine::python::job::{Handler, lost};
 use crate::engine::python::scope::Scope;
 use crate::engine::python::socket_exchange::{SocketExchange, SocketJob};
@@ -109,22 +110,8 @@ impl RouteHandler for AsgiApp {
 
 /// A small body whole, or the body that is to be pumped.
 async fn read_first(body: Body) -> Result<(Option<Bytes>, Option<Body>)> {
-    match body {
-        Body::Empty => Ok((Some(Bytes::new()), None)),
-        Body::Full(bytes) => Ok((Some(bytes), None)),
-        Body::Stream(mut stream) if stream.size_hint().exact().is_some_and(|bytes| bytes <= READ_FIRST) => {
-            let mut whole = BytesMut::new();
-            while let Some(frame) = stream.frame().await {
-                let Ok(data) = frame?.into_data() else { continue };
-                if whole.is_empty() && stream.is_end_stream() {
-                    return Ok((Some(data), None));
-                }
-                whole.extend_from_slice(&data);
-            }
-            Ok((Some(whole.freeze()), None))
-        }
-        stream @ Body::Stream(_) => Ok((None, Some(stream))),
-    }
+    let small = body.size_hint().exact().is_some_and(|bytes| bytes <= READ_FIRST);
+    if small { Ok((Some(read_whole(body).await?), None)) } else { Ok((None, Some(body))) }
 }
 
 /// Moves the pieces of a request body to the app, as fast as it takes them.

@@ -1,5 +1,7 @@
 //! The raw object under Python's `PluginHost`: the draft of one plugin, filled by `setup` and committed once.
 
+#![expect(clippy::too_many_arguments, reason = "what the package passes, field by field, from one place each")]
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::engine::python::asgi::{AsgiApp, RootPath};
 use crate::engine::python::channels::{Channels, Faces, PythonChannel};
 use crate::engine::python::convert::{closed, error_into_python, json_from_python};
+use crate::engine::python::direct::DirectRoute;
 use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonTool};
 use crate::engine::python::job::{Handler, Where};
@@ -38,6 +41,15 @@ pub struct DraftFace {
 pub struct Factory(pub Handler);
 
 impl DraftFace {
+    /// The prefix that was asked for, or the plugin's own.
+    fn prefix(&self, py: Python<'_>, asked: Option<&str>) -> PyResult<Prefix> {
+        if let Some(asked) = asked {
+            return Prefix::parse(asked.trim_matches('/')).map_err(|error| error_into_python(py, &error));
+        }
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        draft.as_ref().map(|draft| Prefix::of_plugin(&draft.manifest().id)).ok_or_else(|| self.closed(py))
+    }
+
     fn hold(&self, object: Bound<'_, PyAny>, place: Where) -> Handler {
         self.engine.bridge.hold(object, &self.plugin, place)
     }
@@ -65,14 +77,7 @@ impl DraftFace {
         app: Bound<'_, PyAny>,
         rest: MountRest<'_, '_>,
     ) -> PyResult<()> {
-        let manifest_id = {
-            let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-            draft.as_ref().map(|draft| draft.manifest().id.clone()).ok_or_else(|| self.closed(py))?
-        };
-        let prefix = match prefix {
-            Some(prefix) => Prefix::parse(prefix.trim_matches('/')).map_err(|error| error_into_python(py, &error))?,
-            None => Prefix::of_plugin(&manifest_id),
-        };
+        let prefix = self.prefix(py, prefix)?;
         let patterns = match rest.patterns {
             Some(patterns) => patterns.iter().map(|path| Pattern::parse(path)).collect(),
             None => vec![Pattern::everything()],
@@ -158,7 +163,24 @@ impl DraftFace {
         self.mount(py, prefix, app, rest)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of AgentTool, passed once, from one place")]
+    fn add_direct_mount(
+        &self,
+        py: Python<'_>,
+        prefix: Option<&str>,
+        patterns: Vec<String>,
+        function: Bound<'_, PyAny>,
+        is_async: bool,
+    ) -> PyResult<()> {
+        let prefix = self.prefix(py, prefix)?;
+        let patterns = patterns.iter().map(|path| Pattern::parse(path)).collect();
+        let handler = DirectRoute::new(self.engine.bridge.clone(), self.hold(function, place(is_async)));
+        let mount = Mount { prefix, patterns, handler: Arc::new(handler), openapi: None };
+        self.fill(py, |draft| {
+            draft.add_mount(mount);
+            Ok(())
+        })
+    }
+
     fn add_tool(
         &self,
         py: Python<'_>,
@@ -254,7 +276,6 @@ impl DraftFace {
         self.fill(py, |draft| draft.add_assets(Assets { folder }))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of a resource, passed once, from one place")]
     fn add_resource(
         &self,
         py: Python<'_>,

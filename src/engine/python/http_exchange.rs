@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -22,6 +22,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::engine::python::awaitable::{Done, finish, future};
 use crate::engine::python::convert::error_from_python;
 use crate::engine::python::event_loop::{EventLoop, Poke, Signal};
+use crate::engine::python::http_message::{bytes_of, header, required};
 use crate::engine::python::job::{Deliver, Job, Parcel};
 use crate::engine::python::mounted::Mounted;
 use crate::engine::python::scope::Scope;
@@ -482,31 +483,4 @@ impl Job for HttpJob {
     }
 
     fn deliver(self: Box<Self>) {}
-}
-
-/// An item that a message must have.
-pub fn required<'py>(
-    message: &Bound<'py, PyDict>,
-    key: &Bound<'py, pyo3::types::PyString>,
-) -> PyResult<Bound<'py, PyAny>> {
-    message.get_item(key)?.ok_or_else(|| PyValueError::new_err(format!("the message has no {key:?}")))
-}
-
-/// The bytes of a bytes-like object, copied.
-pub fn bytes_of(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
-    match object.cast::<PyBytes>() {
-        Ok(bytes) => Ok(Bytes::copy_from_slice(bytes.as_bytes())),
-        // `bytearray` and `memoryview` are allowed by nobody's letter and sent by many.
-        Err(_) => {
-            let copy = object.py().get_type::<PyBytes>().call1((object,))?;
-            Ok(Bytes::copy_from_slice(copy.cast::<PyBytes>()?.as_bytes()))
-        }
-    }
-}
-
-/// A header as an app gives it: two byte strings, checked so that neither can split the response (RFC 9110 §5.5).
-pub fn header(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<(HeaderName, HeaderValue)> {
-    let (raw_name, raw_value) = (bytes_of(name)?, bytes_of(value)?);
-    let checked = HeaderName::from_bytes(&raw_name).ok().zip(HeaderValue::from_bytes(&raw_value).ok());
-    checked.ok_or_else(|| PyValueError::new_err(format!("header {:?}: {:?} is not valid in HTTP", raw_name, raw_value)))
 }

@@ -4,7 +4,9 @@
 
 pub mod bell; // 2.00
 pub mod convert; // 2.00
+pub mod http_message; // 2.00
 pub mod mounted; // 2.00
+pub mod new_task; // 2.00
 pub mod scope; // 2.00
 pub mod job; // 2.01
 pub mod lane; // 2.01
@@ -18,6 +20,7 @@ pub mod handlers; // 2.05
 pub mod socket_exchange; // 2.05
 pub mod asgi; // 2.06
 pub mod channels; // 2.06
+pub mod direct; // 2.06
 pub mod engine; // 2.06
 pub mod draft; // 2.07
 pub mod face; // 2.08

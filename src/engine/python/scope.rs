@@ -52,7 +52,7 @@ impl Scope {
         scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, path.as_bytes()))?;
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, head.uri.query().unwrap_or("").as_bytes()))?;
         scope.set_item(intern!(py, "root_path"), PyString::new(py, &root_path))?;
-        scope.set_item(intern!(py, "headers"), headers(py, &head.headers)?)?;
+        scope.set_item(intern!(py, "headers"), headers_list(py, &head.headers)?)?;
         scope.set_item(intern!(py, "client"), address(py, caller.client)?)?;
         scope.set_item(intern!(py, "server"), address(py, caller.server)?)?;
         scope.set_item(intern!(py, "state"), state.copy()?)?;
@@ -65,6 +65,13 @@ impl Scope {
 #[pyclass(frozen, name = "Caller", module = "plugbay._core")]
 pub struct CallerFace {
     caller: Caller,
+}
+
+impl CallerFace {
+    /// The face of a caller.
+    pub fn new(caller: &Caller) -> Self {
+        Self { caller: caller.clone() }
+    }
 }
 
 #[pymethods]
@@ -121,7 +128,10 @@ impl PrincipalFace {
 }
 
 /// Header names and values as ASGI wants them: pairs of bytes, names in lower case, repeated headers repeated.
-fn headers<'py>(py: Python<'py>, headers: &http::HeaderMap) -> PyResult<Bound<'py, PyList>> {
+///
+/// # Errors
+/// Python is out of memory.
+pub fn headers_list<'py>(py: Python<'py>, headers: &http::HeaderMap) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for (name, value) in headers {
         let pair = [PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes())];
@@ -147,7 +157,7 @@ fn version<'py>(py: Python<'py>, version: Version) -> &'py Bound<'py, PyString> 
 }
 
 /// The path, percent-decoded as UTF-8; what is not UTF-8 becomes U+FFFD, as in uvicorn's `h11` and `httptools` servers.
-fn decoded<'py>(py: Python<'py>, path: &str) -> Bound<'py, PyString> {
+pub fn decoded<'py>(py: Python<'py>, path: &str) -> Bound<'py, PyString> {
     if path.as_bytes().contains(&b'%') {
         PyString::new(py, &percent_decode_str(path).decode_utf8_lossy())
     } else {

@@ -19,7 +19,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::engine::python::awaitable::{Done, finish, future};
 use crate::engine::python::convert::error_from_python;
 use crate::engine::python::event_loop::{EventLoop, Poke, Signal};
-use crate::engine::python::http_exchange::{bytes_of, header, required};
+use crate::engine::python::http_message::{bytes_of, header, required};
 use crate::engine::python::job::Job;
 use crate::engine::python::mounted::Mounted;
 use crate::engine::python::scope::Scope;
