@@ -352,5 +352,5 @@ def test_a_plugin_that_failed_in_setup_leaves_no_object_behind(tmp_path: Path) -
     import builtins
 
     gc.collect()
-    assert builtins.leaky() is None  # type: ignore[attr-defined]
-    del builtins.leaky  # type: ignore[attr-defined]
+    assert builtins.leaky() is None
+    del builtins.leaky
