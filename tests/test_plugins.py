@@ -1,6 +1,7 @@
 """Each broken plugin breaks in one way, is listed with its stage and code, and leaves the rest serving."""
 
 import gc
+import json
 import re
 import sys
 import weakref
@@ -202,6 +203,20 @@ class PLUGIN(BackendPlugin):
     assert module.ended.wait(10)
     assert len(module.raised) == 1
     assert registry.ws_channels == {}
+
+
+def test_a_plugin_of_one_file_offers_routes_tools_channels_facades_and_hooks() -> None:
+    with running_host(GOOD / "one_file.py") as host:
+        assert registry.errors == []
+        assert host.http.get("/api/plugins/ping").json() == {"pong": True}
+        answer = host.http.post("/api/host/tools/ping.echo", json={"text": "hi"})
+        assert answer.json() == {"result": {"echo": "hi"}}
+        assert host.dash.ping.ping() == "pong"
+        with host.websocket() as socket:
+            socket.recv()
+            socket.send('{"channel": "ping", "event": "any", "data": 1, "ref": 7}')
+            frame = json.loads(socket.recv(timeout=10))
+        assert (frame["event"], frame["ref"], frame["data"]) == ("reply", 7, {"pong": 1})
 
 
 LEAKY = '''
