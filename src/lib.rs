@@ -1,10 +1,10 @@
 //! Plugbay: a backend that other people extend. The storeys, from the ground up:
 //!
-//! - [`base`]: words
-//! - [`kernel`]: the host: registry, hub, toolbox, gate, auth, store
-//! - [`engine`]: what runs a plugin
-//! - [`edge`]: the ways in
-//! - [`app`]: the whole, in the order of starting and stopping
+//! - `base`: words
+//! - `kernel`: the host: registry, hub, toolbox, gate, auth, store
+//! - `engine`: what runs a plugin
+//! - `edge`: the ways in
+//! - `app`: the whole, in the order of starting and stopping
 //!
 //! With the feature `python` this is also the Python module `plugbay._core`.
 
@@ -28,7 +28,8 @@ mod _core {
     use crate::engine::python::draft::DraftFace;
     #[pymodule_export]
     use crate::engine::python::face::{
-        channels, errors, facades, generation, invoke, log, mounts, plugins, record, reset, tools, withdraw,
+        channels, errors, facades, generation, invoke, log, mounts, plugins, provider_tools, record, reset, tools,
+        withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;

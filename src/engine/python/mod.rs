@@ -6,6 +6,7 @@ pub mod bell; // 2.00
 pub mod convert; // 2.00
 pub mod http_message; // 2.00
 pub mod mounted; // 2.00
+pub mod new_task; // 2.00
 pub mod scope; // 2.00
 pub mod job; // 2.01
 pub mod lane; // 2.01
