@@ -2,8 +2,8 @@
 
 import ast
 import inspect
-import os
 import itertools
+import os
 import re
 import subprocess
 import sys
