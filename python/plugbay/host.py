@@ -252,7 +252,7 @@ def _checked_prefix(prefix: str) -> str:
         )
     if segments[0] in ("host", "plugins") or len(text) > 128:
         raise InvalidError(
-            f'prefix {prefix!r} is not valid: use another first word than "host" and "plugins", and at most 128 characters'
+            f'prefix {prefix!r} is not valid: use a first word other than "host" and "plugins"; at most 128 characters'
         )
     return text
 
