@@ -4,6 +4,7 @@ A plugin is written with ``BackendPlugin``, ``PluginManifest`` and ``AgentTool``
 what there is; ``connect`` drives a running host.
 """
 
+from plugbay._registry import load_plugins, registry
 from plugbay.context import Connection, Principal, ToolContext
 from plugbay.errors import (
     ClosedError,
@@ -14,7 +15,6 @@ from plugbay.errors import (
     ToolError,
 )
 from plugbay.host import BackendPlugin, PluginHost
-from plugbay._registry import load_plugins, registry
 from plugbay.repl import connect
 from plugbay.sdk import AgentTool, PluginManifest
 

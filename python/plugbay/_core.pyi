@@ -1,18 +1,41 @@
 """The typed face of the Rust core. Everything here is for the package's own modules; plugins use ``plugbay``."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final, final
 
-HOST_API: str
+__all__ = [
+    "HOST_API",
+    "Caller",
+    "Connection",
+    "Draft",
+    "Host",
+    "Principal",
+    "ToolContext",
+    "channels",
+    "errors",
+    "facades",
+    "generation",
+    "invoke",
+    "log",
+    "mounts",
+    "plugins",
+    "provider_tools",
+    "record",
+    "reset",
+    "tools",
+    "withdraw",
+]
+
+HOST_API: Final = "1.0.0"
 """The version of the interface between host and plugin that this host offers."""
 
+@final
 class Draft:
     """The contributions of one plugin before they are committed. Raises ``ClosedError`` once committed or closed."""
 
-    def __init__(
-        self, source: str, id: str, name: str, version: str, description: str, host_api: str
-    ) -> None: ...
+    def __new__(cls, source: str, id: str, name: str, version: str, description: str, host_api: str) -> Draft: ...
     def add_mount(
         self,
         prefix: str | None,
@@ -24,8 +47,8 @@ class Draft:
         """Put an ASGI 3 app at ``/api/<prefix>``, or at ``/api/plugins/<id>``.
 
         ``patterns`` are its paths below the prefix in Starlette's form; ``None`` means that it may answer any.
-        ``state`` is copied into each scope's ``state``. ``openapi`` returns an OpenAPI document (a dict).
-        ``root`` is whether ``scope["root_path"]`` is the mount (an app of its own) -- see ``add_router_mount``.
+        ``state`` is copied into each scope's ``state``. ``openapi`` returns an OpenAPI document (a dict) with whole
+        paths. ``scope["root_path"]`` is the mount.
         """
 
     def add_router_mount(
@@ -75,9 +98,7 @@ class Draft:
     def close(self) -> None:
         """Drop everything; later ``add_*`` raise ``ClosedError``."""
 
-def record(
-    source: str, plugin: str | None, stage: str, code: str, message: str, traceback: str | None
-) -> None:
+def record(source: str, plugin: str | None, stage: str, code: str, message: str, traceback: str | None) -> None:
     """Keep what went wrong with a plugin."""
 
 def errors() -> list[tuple[str, str | None, str, str, str, str | None, str]]:
@@ -89,6 +110,10 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
 def tools() -> list[dict[str, Any]]:
     """``name, plugin, description, parameters, output, side_effect, specifier_template, group, timeout_s``, by name;
     ``parameters`` and ``output`` are JSON text."""
+
+def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
+    tool's own name)`` of each. Raises ``InvalidError`` for another format."""
 
 def channels() -> list[tuple[str, str]]:
     """``(name, plugin)``, by name."""
@@ -105,6 +130,9 @@ def withdraw(id: str) -> bool:
 def reset() -> None:
     """Take out every plugin and forget every error."""
 
+def log(level: int, logger: str, message: str) -> None:
+    """Hand a record of Python's ``logging`` to the host's log. Never waits."""
+
 def generation() -> int:
     """Rises by one with every change of what serves."""
 
@@ -115,12 +143,14 @@ def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
     ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
     """
 
+@final
 class Host:
     """A running host: the settings, the socket, the runtime. One at a time in a process."""
 
-    def __init__(self, flags: str) -> None:
+    def __new__(cls, flags: str, http: bool = True) -> Host:
         """Read the settings (``flags`` is a JSON object of those given on the command line; the file, the environment
-        and defaults fill the rest), take the lock on the home folder, set up logging and bind the port.
+        and defaults fill the rest), take the lock on the home folder, set up logging and bind the port, unless ``http``
+        is off.
 
         Raises ``InvalidError`` (a bad setting), ``ConflictError`` (another host runs in this process, holds this home
         folder or the port).
@@ -143,7 +173,7 @@ class Host:
     def sign_in_link(self) -> str:
         """A link that signs a browser in, once, within ten minutes."""
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+    def attach(self, event_loop: asyncio.AbstractEventLoop) -> None:
         """Run ``async def`` handlers on this loop. Called on the loop's thread before it runs."""
 
     def start(self) -> None:
@@ -162,3 +192,60 @@ class Host:
 
     def finish(self) -> int:
         """After the loop has ended: end the runtime, release the lock. Returns the exit code. Idempotent."""
+
+    def busy_threads(self) -> int:
+        """How many Python threads are inside a handler: with one of them stuck, the interpreter is never finalized."""
+
+@final
+class Principal:
+    """Who is asking."""
+
+    @property
+    def name(self) -> str:
+        """``"owner"``, or the name that its token was made with."""
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it may do, of ``call``, ``approve`` and ``admin``."""
+
+@final
+class Caller:
+    """``scope["plugbay.caller"]`` of a request: who asks, as the host's gate found it."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+
+    @property
+    def request_id(self) -> str:
+        """Stands on every log line of this request, and in the response."""
+
+@final
+class ToolContext:
+    """What ``plugbay.ToolContext`` describes."""
+
+    @property
+    def principal(self) -> Principal: ...
+    @property
+    def cancelled(self) -> bool: ...
+    @property
+    def log(self) -> logging.Logger: ...
+    def progress(self, fraction: float, message: str = "") -> Awaitable[None]: ...
+
+@final
+class Connection:
+    """What ``plugbay.Connection`` describes."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def principal(self) -> Principal: ...
+    @property
+    def state(self) -> dict[str, Any]: ...
+    @property
+    def closed(self) -> bool: ...
+    def send_json(self, frame: Any) -> Awaitable[None]: ...
+    def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]: ...
+    def on_close(self, callback: Callable[[], Any]) -> None: ...
+    def subscribe(self, topic: str) -> Awaitable[None]: ...
+    def unsubscribe(self, topic: str) -> Awaitable[None]: ...

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plugbay import _core, discovery, loader
-from plugbay.errors import PlugbayError, PluginError
+from plugbay.errors import NotFoundError, PlugbayError, PluginError
 from plugbay.sdk import PluginManifest
 
 ProviderFormat = Literal["openai", "anthropic", "mcp"]
-
-_PROVIDER_NAME_MAX = 64
-"""The longest function name that the APIs of OpenAI and Anthropic both take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +83,21 @@ class Registry:
         OpenAI and Anthropic forbid dots: there ``ping.echo`` is ``ping__echo``, and a name that is taken gets a
         number. ``tool_name`` turns such a name back.
 
-        Raises ``ValueError`` for another format.
+        Raises ``InvalidError`` for another format.
         """
-        tools = sorted(self.agent_tools.values(), key=lambda tool: tool.name)
-        if format == "mcp":
-            return [_for_mcp(tool) for tool in tools]
-        names = _provider_names([tool.name for tool in tools])
-        if format == "openai":
-            return [
-                {
-                    "type": "function",
-                    "function": {
-                        "name": names[tool.name],
-                        "description": tool.description,
-                        "parameters": tool.parameters,
-                    },
-                }
-                for tool in tools
-            ]
-        if format == "anthropic":
-            return [
-                {"name": names[tool.name], "description": tool.description, "input_schema": tool.parameters}
-                for tool in tools
-            ]
-        raise ValueError(f'format {format!r} is not known: use "openai", "anthropic" or "mcp"')
+        described, _names = _core.provider_tools(format)
+        return [json.loads(tool) for tool in described]
 
     def tool_name(self, provider_name: str) -> str:
         """The name of the tool that a model calls by the name that ``provider_tools`` gave it.
 
-        Raises ``LookupError`` when no tool has it.
+        Raises ``NotFoundError`` when no tool has it.
         """
-        for name, given in _provider_names(sorted(tool["name"] for tool in _core.tools())).items():
+        _described, names = _core.provider_tools("openai")
+        for given, name in names:
             if given == provider_name:
                 return name
-        raise LookupError(f"no tool has the provider name {provider_name!r}: registry.provider_tools() lists them")
+        raise NotFoundError(f"no tool has the provider name {provider_name!r}: registry.provider_tools() lists them")
 
     async def invoke_agent_tool(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
         """Run a tool, through the same checks and the same gate as every other call.
@@ -155,28 +133,3 @@ def load_plugins(*, extra_dirs: Sequence[str | Path] | None = None) -> Registry:
     folders = [*discovery.folders_of_environment(), *(Path(folder).absolute() for folder in extra_dirs or ())]
     loader.load(discovery.discover(discovery.home_of_environment(), folders))
     return registry
-
-
-def _for_mcp(tool: RegisteredTool) -> dict[str, Any]:
-    listed: dict[str, Any] = {"name": tool.name, "description": tool.description, "inputSchema": tool.parameters}
-    if tool.output_schema is not None:
-        listed["outputSchema"] = tool.output_schema
-    listed["annotations"] = {"readOnlyHint": not tool.side_effect}
-    return listed
-
-
-def _provider_names(names: Sequence[str]) -> dict[str, str]:
-    """A name without dots for each, all different; they depend on the names alone, not on the order of loading."""
-    taken = {name for name in names if "." not in name and len(name) <= _PROVIDER_NAME_MAX}
-    given: dict[str, str] = {name: name for name in taken}
-    for name in names:
-        if name in given:
-            continue
-        plain = name.replace(".", "__")
-        candidate, number = plain[:_PROVIDER_NAME_MAX], 1
-        while candidate in taken:
-            number += 1
-            candidate = f"{plain[: _PROVIDER_NAME_MAX - len(str(number)) - 1]}_{number}"
-        taken.add(candidate)
-        given[name] = candidate
-    return given

@@ -9,6 +9,9 @@ from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
+NAME = "plugbay-loader"
+"""What the threads are called."""
+
 
 class GivenUpError(Exception):
     """The job did not end within its time; its thread is left to itself."""
@@ -66,7 +69,7 @@ class LoaderThread:
         if self._jobs is None:
             self._jobs = queue.SimpleQueue()
             # A daemon: a plugin that never comes back must not keep the process from ending.
-            threading.Thread(target=_work, args=(self._jobs,), name="plugbay-loader", daemon=True).start()
+            threading.Thread(target=_work, args=(self._jobs,), name=NAME, daemon=True).start()
         self._jobs.put(attempt)  # type: ignore[arg-type]
         try:
             return attempt.result(limit_s)

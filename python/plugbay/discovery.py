@@ -110,7 +110,7 @@ def entry_points() -> Iterator[Found]:
 
 def _in_folder(folder: Path, *, bundled: bool) -> Iterator[Found]:
     try:
-        names = sorted(os.listdir(folder), key=os.fsencode)
+        names = sorted((entry.name for entry in folder.iterdir()), key=os.fsencode)
     except OSError as error:
         yield _failure(folder, "discover", "folder of plugins", error)
         return
@@ -130,7 +130,7 @@ def _plugin(path: Path) -> Found | None:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            names = os.listdir(path)
+            names = {entry.name for entry in path.iterdir()}
             if "manifest.json" in names:
                 return Failure(
                     str(path),
@@ -154,8 +154,8 @@ def _plugin(path: Path) -> Found | None:
 
 
 def _module_name(path: Path) -> str:
-    """A name of our own in ``sys.modules``, so that two folders may hold one file name and none hides another module."""
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:8]
+    """A name of our own in ``sys.modules``, so that two folders may hold one file name."""
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
     return f"plugbay_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{digest}"
 
 

@@ -111,23 +111,21 @@ class ToolError(PlugbayError):
         return f"{self.message} ({self.code})"
 
 
-_BY_CODE: dict[str, type[PlugbayError]] = {
-    kind.kind: kind
-    for kind in (
-        MalformedError,
-        InvalidError,
-        UnauthenticatedError,
-        DeniedError,
-        NotFoundError,
-        ConflictError,
-        TooLargeError,
-        BusyError,
-        UnavailableError,
-        CallTimeoutError,
-        HandlerError,
-        InternalError,
-    )
-} | {"closed": ClosedError}
+_KINDS: list[type[PlugbayError]] = [
+    MalformedError,
+    InvalidError,
+    UnauthenticatedError,
+    DeniedError,
+    NotFoundError,
+    ConflictError,
+    TooLargeError,
+    BusyError,
+    UnavailableError,
+    CallTimeoutError,
+    HandlerError,
+    InternalError,
+]
+_BY_CODE = {each.kind: each for each in _KINDS} | {"closed": ClosedError}
 
 
 def of_code(code: str, message: str) -> PlugbayError:

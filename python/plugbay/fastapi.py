@@ -7,8 +7,9 @@ imported it, and a host without one need not wait for it.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,47 @@ def mount_of_app(path: str, app: App) -> Mount:
     return Mount(path, app, Lifespan(app), is_router=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of an app, as lists show it. ``path`` is below the mount."""
+
+    methods: list[str]
+    path: str
+    name: str | None
+    pattern: re.Pattern[str] | None = field(repr=False)
+    example: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.methods)} {self.path}"
+
+    def hides(self, later: Route) -> bool:
+        """Whether every request for ``later`` ends here, when this route is tried first."""
+        covers = set(later.methods) <= set(self.methods)
+        return covers and self.pattern is not None and self.pattern.fullmatch(later.example) is not None
+
+
+def routes_of(app: App, path: str) -> list[Route]:
+    """The routes of an app that is mounted at ``path``, in the order in which they are tried; none when unknown."""
+    routes = getattr(app, "routes", None)
+    if not isinstance(routes, list):
+        return []
+    found = []
+    for context in _contexts(routes):
+        full = getattr(context, "path", None)
+        if full is None:
+            continue
+        is_mount = _is_a(getattr(context, "original_route", context), "starlette.routing", "Mount")
+        is_socket = _is_a(getattr(context, "original_route", context), "starlette.routing", "WebSocketRoute")
+        methods = sorted(getattr(context, "methods", None) or (["WS"] if is_socket else ["ANY"]))
+        # Text that a parameter of any kind takes, a number too.
+        example = re.sub(r"\{[^}]*\}", "1", full)
+        below = full.removeprefix(path) + ("/…" if is_mount else "")
+        found.append(
+            Route(methods, below, getattr(context, "name", None), getattr(context, "path_regex", None), example)
+        )
+    return found
+
+
 def forget() -> None:
     """Empty the caches of FastAPI and ``typing`` that keep functions and models of plugins alive."""
     for name, module in list(sys.modules.items()):
@@ -114,10 +156,8 @@ def _is_a(thing: object, module: str, name: str) -> bool:
 
 def _paths(routes: list[Any]) -> list[str] | None:
     """The paths of routes, those of included routers among them; ``None`` when one of them answers more than a path."""
-    module = sys.modules.get("fastapi.routing")
-    contexts = routes if module is None else module.iter_route_contexts(routes)
     found: list[str] = []
-    for context in contexts:
+    for context in _contexts(routes):
         path = getattr(context, "path", None)
         if path is None:
             # A Host route: it goes by the name that the client used.
@@ -133,3 +173,9 @@ def _serves_folders(router: Any) -> bool:
         return True
     included = (getattr(route, "original_router", None) for route in getattr(router, "routes", ()))
     return any(_serves_folders(each) for each in included if each is not None)
+
+
+def _contexts(routes: list[Any]) -> Iterable[Any]:
+    """Each route, those of included routers with their whole paths."""
+    module = sys.modules.get("fastapi.routing")
+    return routes if module is None else module.iter_route_contexts(routes)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from plugbay import _core
 from plugbay.docstring import read_docstring
 from plugbay.errors import ClosedError, ConflictError, HandlerError, InvalidError
-from plugbay.fastapi import App, Mount, include, is_router, mount_of_app, mount_of_routers
+from plugbay.fastapi import Mount, include, is_router, mount_of_app, mount_of_routers
 from plugbay.lifespan import Lifespan
 from plugbay.sdk import AgentTool, PluginManifest
 from plugbay.signature import bare, has_second_positional, is_async, name_of, shown, takes
@@ -124,7 +124,9 @@ class PluginHost:
         self._check_open("add_dash_facade")
         _check_callable(f"the factory of facade {name!r}", factory, 0, "no arguments")
         if name in DASH_NAMES:
-            raise ConflictError(f"dash.{name} belongs to the REPL itself: choose another name than {sorted(DASH_NAMES)}")
+            raise ConflictError(
+                f"dash.{name} belongs to the REPL itself: choose another name than {sorted(DASH_NAMES)}"
+            )
         self._draft.add_facade(name, factory)
 
     def add_assets(self, folder: str | Path) -> None:
@@ -201,7 +203,7 @@ class PluginHost:
     def _check_open(self, what: str) -> None:
         if self._closed:
             raise ClosedError(
-                f"{what} of plugin {self._manifest.id} was called after setup had returned: register everything in setup"
+                f"{what} of plugin {self._manifest.id} was called after setup had returned: call it in setup"
             )
 
     # The loader's side: not for plugins.
@@ -289,4 +291,6 @@ def _as_json(value: Any, what: str) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InvalidError(f"{what} is not JSON ({error}): use dicts, lists, texts, numbers, booleans and None") from None
+        raise InvalidError(
+            f"{what} is not JSON ({error}): use dicts, lists, texts, numbers, booleans and None"
+        ) from None

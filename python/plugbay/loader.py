@@ -125,6 +125,9 @@ def _load(found: Module | Installed | Given, thread: LoaderThread, hook_time_s: 
 
 def _give_up_for(attempt: _Attempt, error: BaseException) -> None:
     code = error.code if isinstance(error, PlugbayError) else "plugin"
+    if isinstance(error, SyntaxError) and str(error.filename).startswith(attempt.source):
+        # Its own file cannot be read as Python; one that it tries to run as code is its own affair.
+        attempt.stage, code = "read", "malformed"
     _give_up(attempt, code, _text(error), _trace(error))
 
 
@@ -196,7 +199,9 @@ def _set_up(plugin: BackendPlugin, host: PluginHost) -> None:
     result: Any = plugin.setup(host)  # type: ignore[func-returns-value]
     if inspect.iscoroutine(result):
         result.close()
-        raise InvalidError("setup is an `async def`: make it a plain `def`, and move what waits into an on_startup hook")
+        raise InvalidError(
+            "setup is an `async def`: make it a plain `def`, and move what waits into an on_startup hook"
+        )
 
 
 def _folder_of(plugin: BackendPlugin, found: Module | Installed | Given) -> Path | None:

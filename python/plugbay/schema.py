@@ -62,10 +62,12 @@ def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
         signature = inspect.signature(fn)
         hints = typing.get_type_hints(target, include_extras=True)
     except (TypeError, ValueError) as error:
-        raise InvalidError(f"{shown(fn)} has no signature that can be read ({error}): write a `def` around it") from None
+        raise InvalidError(
+            f"{shown(fn)} has no signature that can be read ({error}): write a `def` around it"
+        ) from None
     except NameError as error:
         raise InvalidError(
-            f"an annotation of {shown(fn)} cannot be read ({error}): import or define that name at the top of the module"
+            f"an annotation of {shown(fn)} cannot be read ({error}): import or define that name in the module"
         ) from None
     found = []
     for parameter in signature.parameters.values():

@@ -24,7 +24,7 @@ def is_async(fn: Callable[..., Any]) -> bool:
     fn = bare(fn)
     if inspect.iscoroutinefunction(fn):
         return True
-    return not inspect.isclass(fn) and inspect.iscoroutinefunction(bare(getattr(type(fn), "__call__", None)))
+    return callable(fn) and not inspect.isclass(fn) and inspect.iscoroutinefunction(bare(type(fn).__call__))
 
 
 def takes(fn: Callable[..., Any], count: int) -> bool:

@@ -51,7 +51,19 @@ pub fn error_from_python(py: Python<'_>, error: PyErr) -> Error {
     }
     let message = text_of(py, &error);
     let traceback = traceback_of(py, &error);
-    Error::new(Kind::Plugin, message).with_source(Traceback(traceback.into()))
+    Error::new(kind_of(py, &error), message).with_source(Traceback(traceback.into()))
+}
+
+/// The kind that an exception of `plugbay.errors` stands for, such as arguments that a typed function refuses; of all
+/// others `Plugin`.
+fn kind_of(py: Python<'_>, error: &PyErr) -> Kind {
+    static BASE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let base = BASE.import(py, "plugbay.errors", "PlugbayError");
+    if !base.is_ok_and(|base| error.is_instance(py, base)) {
+        return Kind::Plugin;
+    }
+    let code = error.value(py).getattr(intern!(py, "code")).and_then(|code| code.extract::<String>());
+    code.ok().and_then(|code| Kind::from_code(&code)).unwrap_or(Kind::Plugin)
 }
 
 /// `Type: text` of an exception.

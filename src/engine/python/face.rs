@@ -14,6 +14,7 @@ use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::mounted::Mounted;
 use crate::kernel::auth::{Principal, Scopes};
 use crate::kernel::call::{Arguments, Door, ToolCall};
+use crate::kernel::provider::{Format, describe_all, provider_names};
 use crate::kernel::registry::{Engine, PluginError, Stage};
 
 fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
@@ -42,6 +43,16 @@ pub fn record(
     }
     engine(py)?.registry.record(PluginError::new(source, plugin.map(Into::into), stage, &error));
     Ok(())
+}
+
+/// The tools in a provider's format: each as JSON text, and the tool's own name for each name that the provider sees.
+#[pyfunction]
+pub fn provider_tools(py: Python<'_>, format: &str) -> PyResult<(Vec<String>, Vec<(String, String)>)> {
+    let format = Format::parse(format).map_err(|error| error_into_python(py, &error))?;
+    let snapshot = engine(py)?.registry.snapshot();
+    let described = describe_all(format, &snapshot).iter().map(ToString::to_string).collect();
+    let names = provider_names(&snapshot).into_iter().map(|(tool, name)| (name, tool.to_string())).collect();
+    Ok((described, names))
 }
 
 type ErrorRow = (String, Option<String>, &'static str, &'static str, String, Option<String>, String);

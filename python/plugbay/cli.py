@@ -1,0 +1,418 @@
+"""The command ``plugbay``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from plugbay import _core, discovery, listing, loader
+from plugbay._registry import load_plugins, registry
+from plugbay.client import HostClient, open_client
+from plugbay.errors import ConflictError, InvalidError, PlugbayError
+
+if TYPE_CHECKING:
+    from plugbay._runner import HostSettings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FAILED, MISUSED, OCCUPIED = 1, 2, 3
+"""The exit codes besides 0: it failed; it was asked for wrongly; another host is there."""
+
+_MISUSES = {"invalid", "malformed", "not_found"}
+
+_url = click.option("--url", metavar="URL", help="The host to ask; else the one that runs in PLUGBAY_HOME.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_on_off = click.Choice(["on", "off"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="plugbay")
+def main() -> None:
+    """A backend that other people extend with plugins."""
+
+
+def _host_options(function: Function) -> Function:
+    """The settings that every command which starts a host takes."""
+    for option in reversed(
+        [
+            click.option("--plugins-dir", multiple=True, type=click.Path(), help="A further folder of plugins."),
+            click.option(
+                "--mode", type=click.Choice(["default", "plan", "autonomous"]), help="What becomes of side effects."
+            ),
+            click.option("--log-level", metavar="LEVEL", help="error, warn, info, debug, trace, or a filter."),
+            click.option("--config", type=click.Path(), help="The file of settings, plugbay.toml by default."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+@main.command()
+@click.option("--host", metavar="ADDRESS", help="The address to listen on, 127.0.0.1 by default.")
+@click.option("--port", type=int, metavar="N", help="The port to listen on, 8000 by default; 0 picks one.")
+@_host_options
+@click.option("--auth", type=click.Choice(["token", "none"]), help="Who may ask without a credential.")
+@click.option("--ready-json", is_flag=True, default=None, help='Print {"ready": true, "port": N} once it serves.')
+@click.option("--log-format", type=click.Choice(["human", "json"]), help="How log lines are written.")
+@click.option("--access-log", type=_on_off, help="Write a log line for each request.")
+@click.option("--workers", type=int, metavar="N", help="How many threads the core runs on.")
+@click.option("--public-url", metavar="URL", help="The address that clients use when it is another one.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A further name that a Host header may have.")
+@click.option("--allow-origin", multiple=True, metavar="URL", help="A further origin whose pages may ask.")
+@click.option("--trust-proxy", multiple=True, metavar="CIDR", help="Proxies whose Forwarded headers are believed.")
+@click.option("--tls-cert", type=click.Path(), help="The certificate chain (PEM).")
+@click.option("--tls-key", type=click.Path(), help="The private key (PEM).")
+@click.option("--fast-routes", type=_on_off, help="Let the core answer FastAPI routes where it can.")
+def serve(**given: Any) -> None:
+    """Run a host."""
+    from plugbay import _runner
+
+    with _failures():
+        sys.exit(_runner.serve(_flags(given), _announce))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_as_json
+def check(paths: Sequence[Path], as_json: bool) -> None:
+    """Load the plugins of folders or files, print what each offers and what is wrong.
+
+    Without PATHS, all that a host would load. Starts no hook, writes nothing.
+    """
+    sys.dont_write_bytecode = True
+    if paths:
+        loader.load(found for path in paths for found in discovery.at(path))
+    else:
+        load_plugins()
+    errors, notes = listing.errors_here(), listing.notes_here()
+    if as_json:
+        loaded = [
+            {**row, "offers": listing.offers_here(row["id"])} for row in listing.plugins_here() if not row["error"]
+        ]
+        click.echo(listing.as_json({"plugins": loaded, "errors": errors, "notes": notes}))
+    else:
+        for manifest in registry.loaded:
+            click.echo(f"{manifest.id} {manifest.version}")
+            for line in listing.offers_here(manifest.id) or ["nothing"]:
+                click.echo(f"  {line}")
+        for note in notes:
+            click.echo(f"note: {note}")
+        for error in errors:
+            click.echo(f"error: {error['line']}", err=True)
+            if error["traceback"]:
+                click.echo(_indented(error["traceback"]), err=True)
+        click.echo(f"{len(registry.loaded)} loaded, {len(errors)} failed")
+    sys.exit(FAILED if errors else 0)
+
+
+@main.command()
+@_url
+@_as_json
+def plugins(url: str | None, as_json: bool) -> None:
+    """List what is loaded and what failed."""
+    with _failures():
+        rows = _rows(url, listing.plugins_there, listing.plugins_here)
+    if as_json:
+        click.echo(listing.as_json({"plugins": rows}))
+        return
+    good = [row for row in rows if row["error"] is None]
+    click.echo(listing.table(([row[name] for name in ("id", "version", "state", "source")] for row in good), _HEADS))
+    for row in rows:
+        if row["error"] is not None:
+            click.echo(f"failed: {row['source']}: {row['error']['stage']}: {row['error']['message']}", err=True)
+
+
+_HEADS = ("PLUGIN", "VERSION", "STATE", "SOURCE")
+
+
+@main.command()
+@_url
+@_as_json
+def routes(url: str | None, as_json: bool) -> None:
+    """List the routes of the plugins."""
+    with _failures():
+        rows = _rows(url, listing.routes_there, listing.routes_here)
+    if as_json:
+        click.echo(listing.as_json({"routes": rows}))
+    else:
+        cells = ((" ".join(row["methods"]), row["path"], row["plugin"]) for row in rows)
+        click.echo(listing.table(cells, ("METHOD", "PATH", "PLUGIN")))
+
+
+@main.command()
+@_url
+@_as_json
+def tools(url: str | None, as_json: bool) -> None:
+    """List the tools."""
+    with _failures():
+        rows = _rows(url, listing.tools_there, listing.tools_here)
+    if as_json:
+        click.echo(listing.as_json({"tools": rows}))
+    else:
+        cells = (
+            (row["name"], row["plugin"], "yes" if row["side_effect"] else "no", row["description"].partition("\n")[0])
+            for row in rows
+        )
+        click.echo(listing.table(cells, ("TOOL", "PLUGIN", "SIDE EFFECT", "DESCRIPTION")))
+
+
+@main.group()
+def tool() -> None:
+    """Call tools."""
+
+
+@tool.command("call")
+@click.argument("name")
+@click.argument("arguments", required=False)
+@click.option("--arg", "pairs", multiple=True, metavar="NAME=VALUE", help="One argument; JSON, or a text.")
+@click.option("--json", "text", metavar="JSON", help="All arguments as a JSON object; - reads standard input.")
+@_url
+def call(name: str, arguments: str | None, pairs: Sequence[str], text: str | None, url: str | None) -> None:
+    """Call the tool NAME; its result is printed as JSON.
+
+    The arguments are one JSON object, given as ARGUMENTS or with --json, or one by one with --arg.
+    """
+    with _failures(by_code=True):
+        client = open_client(url)
+        if client is None:
+            load_plugins()
+        given = _arguments(arguments if text is None else text)
+        if pairs:
+            rows = listing.tools_here() if client is None else listing.tools_there(client)
+            given |= _pairs(pairs, next((row["parameters"] for row in rows if row["name"] == name), {}))
+        result = _call_here(name, given) if client is None else client.call_tool(name, given)
+    click.echo(json.dumps(result, ensure_ascii=False))
+
+
+@main.group()
+def token() -> None:
+    """Who may ask this host."""
+
+
+@token.command("add")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    metavar="SCOPE",
+    help="call, approve or admin; with commas or repeated.",
+)
+@click.option("--days", type=int, metavar="N", help="How long it is valid; for ever by default.")
+@_url
+@_as_json
+def add_token(name: str, scopes: Sequence[str], days: int | None, url: str | None, as_json: bool) -> None:
+    """Make a token for NAME; it is printed once and kept nowhere."""
+    wish = {"name": name, "scopes": [each.strip() for scope in scopes for each in scope.split(",")], "days": days}
+    with _failures(by_code=True), _host(url) as client:
+        made = client.post("/api/host/tokens", wish)
+    click.echo(listing.as_json(made) if as_json else made["token"])
+
+
+@token.command("list")
+@_url
+@_as_json
+def list_tokens(url: str | None, as_json: bool) -> None:
+    """List the tokens, without the tokens themselves."""
+    with _failures(), _host(url) as client:
+        rows = client.get("/api/host/tokens")["tokens"]
+    if as_json:
+        click.echo(listing.as_json({"tokens": rows}))
+    else:
+        cells = ((row["name"], ",".join(row["scopes"]), row["created"], row["expires"]) for row in rows)
+        click.echo(listing.table(cells, ("NAME", "SCOPES", "CREATED", "EXPIRES")))
+
+
+@token.command("revoke")
+@click.argument("name")
+@_url
+def revoke_token(name: str, url: str | None) -> None:
+    """Take the token of NAME back; its sockets close."""
+    from urllib.parse import quote
+
+    with _failures(by_code=True), _host(url) as client:
+        client.delete(f"/api/host/tokens/{quote(name, safe='')}")
+
+
+@main.command()
+@click.option("--url", metavar="URL", help="Drive the host at this address instead of starting one.")
+@click.option("--port", type=int, metavar="N", help="Also serve HTTP, on this port; 0 picks one.")
+@_host_options
+def repl(url: str | None, port: int | None, **given: Any) -> None:
+    """A console with `dash`, for a host of its own or, with --url, for one that runs."""
+    from plugbay._runner import BackgroundHost
+    from plugbay.console import run_console
+    from plugbay.repl import connect, dash_of_host
+
+    with _failures():
+        if url is not None:
+            run_console(connect(url))
+            return
+        flags = _flags({"log_level": "warn", **{name: value for name, value in given.items() if value}, "port": port})
+        host = BackgroundHost(flags, http=port is not None)
+        # A console that is ended from outside stops its host in good order.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            host.start()
+            if port is not None:
+                click.echo(f"Plugbay at {host.core.url}, sign in at {host.core.sign_in_link()}")
+            run_console(dash_of_host(host))
+        finally:
+            host.stop()
+
+
+def _flags(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given on the command line, as the core reads it."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+        if value not in (None, ())
+    }
+
+
+@contextmanager
+def _failures(*, by_code: bool = False) -> Iterator[None]:
+    """Turn a failure into a line on standard error and an exit code."""
+    try:
+        yield
+    except PlugbayError as error:
+        click.echo(f"plugbay: {error.message}", err=True)
+        if isinstance(error, ConflictError) and not by_code:
+            sys.exit(OCCUPIED)
+        misused = error.code in _MISUSES if by_code else isinstance(error, InvalidError)
+        sys.exit(MISUSED if misused else FAILED)
+
+
+def _rows(
+    url: str | None,
+    there: Callable[[HostClient], list[listing.Row]],
+    here: Callable[[], list[listing.Row]],
+) -> list[listing.Row]:
+    """Ask the host that runs, else load the plugins in this process."""
+    client = open_client(url)
+    if client is not None:
+        return there(client)
+    load_plugins()
+    return here()
+
+
+@contextmanager
+def _host(url: str | None) -> Iterator[HostClient]:
+    """A host to ask; when none runs, one without plugins for the time of the question."""
+    client = open_client(url)
+    if client is not None:
+        yield client
+        return
+    from plugbay._runner import BackgroundHost
+
+    host = BackgroundHost({"host": "127.0.0.1", "port": 0, "access_log": False, "log_level": "error"}, lambda _: ())
+    try:
+        host.start()
+        yield HostClient(host.core.url, host.core.token)
+    finally:
+        host.stop()
+
+
+def _call_here(name: str, arguments: Mapping[str, Any]) -> Any:
+    async def run() -> bytes:
+        return await _core.invoke(name, json.dumps(arguments).encode(), "cli")
+
+    try:
+        return json.loads(asyncio.run(run()))
+    except PlugbayError as error:
+        if error.code == "not_found":
+            for failed in registry.errors:
+                click.echo(f"plugbay: {failed}", err=True)
+        raise
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    text = sys.stdin.read() if text == "-" else text
+    try:
+        given = json.loads(text or "{}")
+    except ValueError as error:
+        raise InvalidError(f'the arguments are not JSON ({error}): write them like \'{{"text": "hi"}}\'') from None
+    if not isinstance(given, dict):
+        raise InvalidError('the arguments of a tool are a JSON object: write them like \'{"text": "hi"}\'')
+    return given
+
+
+def _pairs(pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that were given one by one. What the schema has as a text stays one; else JSON is tried first."""
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidError(f"--arg {pair!r} has no value: write it like --arg text=hi")
+        expected = schema.get("properties", {}).get(name, {})
+        given[name] = value
+        if not isinstance(expected, Mapping) or expected.get("type") != "string":
+            with suppress(ValueError):
+                given[name] = json.loads(value)
+    return given
+
+
+def _announce(host: _core.Host, settings: HostSettings) -> None:
+    """Say where the host is, what it has loaded, what failed, and what to try."""
+    failed = [f"  {error}" for error in registry.errors]
+    if settings.ready_json:
+        for line in failed:
+            click.echo(line.strip(), err=True)
+        return
+    loaded = ", ".join(f"{manifest.id} {manifest.version}" for manifest in registry.loaded) or "no plugin"
+    lines = [
+        f"Plugbay at {host.url}",
+        f"Sign in: {host.sign_in_link()} (once, within ten minutes)",
+        f"Loaded:  {loaded}",
+    ]
+    lines += ["Failed:", *failed] if failed else []
+    lines += ["Try:", *(f"  {command}" for command in _to_try(host, settings))]
+    click.echo("\n".join(lines))
+
+
+def _to_try(host: _core.Host, settings: HostSettings) -> list[str]:
+    """Three commands that work when they are pasted into another terminal."""
+    token_file = shlex.quote(str(settings.home / "token"))
+    insecure = " --insecure" if host.url.startswith("https") else ""
+    ask = f'curl{insecure} -H "Authorization: Bearer $(cat {token_file})" {host.url}'
+    plain = (row for row in listing.routes_here() if "GET" in row["methods"] and not {"{", "…"} & set(row["path"]))
+    route = next(plain, None)
+    easy = next((row for row in listing.tools_here() if not row["parameters"].get("required")), None)
+    return [
+        f"{ask}{route['path'] if route else '/api/host/status'}",
+        f"{ask}/api/host/plugins" if easy is None else f"{ask}/api/host/tools/{easy['name']} -d '{{}}'",
+        f"{_command(settings)} tools",
+    ]
+
+
+def _command(settings: HostSettings) -> str:
+    """How this command is called from a shell that has neither this one's path nor its variables."""
+    words = []
+    if os.environ.get("PLUGBAY_HOME"):
+        words.append(f"PLUGBAY_HOME={shlex.quote(str(settings.home))}")
+    script = Path(sys.argv[0]).absolute()
+    if shutil.which("plugbay") == str(script):
+        words.append("plugbay")
+    elif script.name == "plugbay":
+        words.append(shlex.quote(str(script)))
+    else:
+        words.append(f"{shlex.quote(sys.executable)} -m plugbay")
+    return " ".join(words)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.rstrip().splitlines())

@@ -1,0 +1,140 @@
+"""Asking a running host over HTTP: what the command line and ``plugbay.connect`` stand on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from plugbay.discovery import home_of_environment
+from plugbay.errors import InvalidError, PlugbayError, UnauthenticatedError, UnavailableError, of_code
+
+if TYPE_CHECKING:
+    import httpx
+
+_TIMEOUT_S = 10.0
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class HostClient:
+    """Asks one host. Each method raises the ``PlugbayError`` that the host's answer stands for."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidError(f"{url!r} is no address of a host: write it like http://127.0.0.1:8000")
+        self.url = url.rstrip("/")
+        self._token = token
+        # A proxy of the environment does not know this machine.
+        self._trust_env = parts.hostname not in _LOOPBACK
+
+    def get(self, path: str) -> Any:
+        """The JSON of ``GET path``."""
+        return self._ask("GET", path, None, _TIMEOUT_S)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON of ``POST path``."""
+        return self._ask("POST", path, body, _TIMEOUT_S)
+
+    def delete(self, path: str) -> None:
+        """Do ``DELETE path``."""
+        self._ask("DELETE", path, None, _TIMEOUT_S)
+
+    def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Run a tool and return its result. Waits as long as the host lets the call run."""
+        return self._ask("POST", _tool_path(name), arguments, None)["result"]
+
+    async def call_tool_async(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Run a tool and return its result; cancelling this cancels the call."""
+        import httpx
+
+        content = _encoded(arguments)
+        try:
+            async with httpx.AsyncClient(trust_env=self._trust_env, timeout=None) as client:
+                answer = await client.post(f"{self.url}{_tool_path(name)}", content=content, headers=self._headers())
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return self._read(answer)["result"]
+
+    def _ask(self, method: str, path: str, body: Any, timeout_s: float | None) -> Any:
+        import httpx
+
+        content = None if body is None else _encoded(body)
+        try:
+            with httpx.Client(trust_env=self._trust_env, timeout=timeout_s) as client:
+                answer = client.request(method, f"{self.url}{path}", content=content, headers=self._headers())
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return self._read(answer)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/json"}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def _read(self, answer: httpx.Response) -> Any:
+        if answer.status_code == 204:
+            return None
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if answer.is_success and body is not None:
+            return body
+        if isinstance(body, dict) and isinstance(body.get("code"), str):
+            if body["code"] == "unauthenticated":
+                raise UnauthenticatedError(
+                    f"{body.get('detail')}: set PLUGBAY_TOKEN, or PLUGBAY_HOME to that host's home"
+                )
+            raise of_code(body["code"], str(body.get("detail") or body.get("title")))
+        raise PlugbayError(f"{self.url} answered {answer.status_code}, not as a Plugbay host does: check the address")
+
+    def _unreachable(self, error: Exception) -> UnavailableError:
+        reason = str(error) or type(error).__name__
+        return UnavailableError(f"no host answers at {self.url} ({reason}): start one with `plugbay serve`")
+
+
+def open_client(url: str | None = None, token: str | None = None) -> HostClient | None:
+    """A client of the host at ``url``, else of the one that runs in the home folder; ``None`` when none runs there.
+
+    Without ``token``, ``PLUGBAY_TOKEN`` is used, else the token file of the home folder.
+    """
+    home = home_of_environment()
+    url = running_url(home) if url is None else url
+    return None if url is None else HostClient(url, token or os.environ.get("PLUGBAY_TOKEN") or _kept_token(home))
+
+
+def running_url(home: Path) -> str | None:
+    """The address of the host that runs in a home folder; ``None`` when ``host.json`` is not there or out of date."""
+    try:
+        said = json.loads((home / "host.json").read_bytes())
+        os.kill(int(said["pid"]), 0)
+        return str(said["url"])
+    except PermissionError:
+        return str(said["url"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def _kept_token(home: Path) -> str | None:
+    try:
+        return (home / "token").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _tool_path(name: str) -> str:
+    return f"/api/host/tools/{quote(name, safe='')}"
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidError(
+            f"the arguments are not JSON ({error}): use dicts, lists, texts, numbers and booleans"
+        ) from None

@@ -1,0 +1,153 @@
+"""What the commands print: plugins, routes and tools, as tables for people or as JSON for programs.
+
+The same rows come from a running host over HTTP and from the plugins of this process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from plugbay import _core
+from plugbay._registry import registry
+from plugbay.client import HostClient
+from plugbay.fastapi import Route, routes_of
+
+Row = dict[str, Any]
+
+
+def plugins_here() -> list[Row]:
+    """The plugins of this process, those that failed among them."""
+    rows: list[Row] = [
+        {"id": id, "name": name, "version": version, "kind": engine, "state": "loaded", "source": source, "error": None}
+        for id, name, version, _description, _host_api, source, engine in _core.plugins()
+    ]
+    return rows + [failed_row(error) for error in errors_here()]
+
+
+def plugins_there(client: HostClient) -> list[Row]:
+    """The plugins of a running host, those that failed among them."""
+    rows = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["state"] == "running"]
+    return rows + [failed_row(error) for error in client.get("/api/host/errors")["errors"]]
+
+
+def errors_here() -> list[Row]:
+    """What went wrong in this process, each with its ``line``: source, stage and cure in one."""
+    names = ("source", "plugin", "stage", "code", "message", "traceback", "at")
+    return [{**{name: getattr(error, name) for name in names}, "line": str(error)} for error in registry.errors]
+
+
+def failed_row(error: Mapping[str, Any]) -> Row:
+    """The row of a plugin that failed."""
+    return {
+        "id": error["plugin"],
+        "name": error["plugin"],
+        "version": None,
+        "kind": None,
+        "state": "failed",
+        "source": error["source"],
+        "error": {name: error[name] for name in ("stage", "code", "message")},
+    }
+
+
+def routes_here() -> list[Row]:
+    """The routes of the plugins of this process, WebSockets among them, in the order in which they are tried."""
+    rows = []
+    for prefix, plugin, app in _core.mounts():
+        base = f"/api/{prefix}"
+        rows += [_route_row(route, plugin, base) for route in routes_of(app, base)] or [
+            {"methods": ["ANY"], "path": f"{base}/…", "plugin": plugin, "name": None}
+        ]
+    return rows
+
+
+def routes_there(client: HostClient) -> list[Row]:
+    """The routes of a running host, as its OpenAPI document says, and the mounts that it says nothing of."""
+    rows: list[Row] = []
+    paths: Mapping[str, Mapping[str, Any]] = client.get("/openapi.json").get("paths", {})
+    plugins = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["state"] == "running"]
+    for plugin in plugins:
+        for base in plugin["offers"]["routes"]:
+            below = [path for path in paths if path == base or path.startswith(f"{base}/")]
+            rows += [
+                {
+                    "methods": sorted(method.upper() for method in paths[path]),
+                    "path": path,
+                    "plugin": plugin["id"],
+                    "name": next(iter(paths[path].values())).get("operationId"),
+                }
+                for path in below
+            ] or [{"methods": ["ANY"], "path": f"{base}/…", "plugin": plugin["id"], "name": None}]
+    return rows
+
+
+def tools_here() -> list[Row]:
+    """The tools of this process."""
+    return [
+        {
+            "name": tool.name,
+            "plugin": tool.plugin,
+            "description": tool.description,
+            "parameters": tool.parameters,
+            "output_schema": tool.output_schema,
+            "side_effect": tool.side_effect,
+            "specifier_template": tool.specifier_template,
+            "group": tool.group,
+            "timeout_s": tool.timeout_s,
+        }
+        for tool in registry.agent_tools.values()
+    ]
+
+
+def tools_there(client: HostClient) -> list[Row]:
+    """The tools of a running host."""
+    rows: list[Row] = client.get("/api/host/tools")["tools"]
+    return rows
+
+
+def offers_here(plugin: str) -> list[str]:
+    """What one plugin of this process offers, a line each."""
+    lines = [f"route    {' '.join(row['methods'])} {row['path']}" for row in routes_here() if row["plugin"] == plugin]
+    for row in tools_here():
+        if row["plugin"] == plugin:
+            lines.append(f"tool     {row['name']}" + (" (side effect)" if row["side_effect"] else ""))
+    lines += [f"channel  {name}" for name, owner in _core.channels() if owner == plugin]
+    lines += [f"facade   dash.{name}" for name, owner, _factory in _core.facades() if owner == plugin]
+    return lines
+
+
+def notes_here() -> list[str]:
+    """Routes that are never reached, since another of the same router stands before them."""
+    notes = []
+    for prefix, plugin, app in _core.mounts():
+        routes = routes_of(app, f"/api/{prefix}")
+        for index, late in enumerate(routes):
+            early = next((each for each in routes[:index] if each.hides(late)), None)
+            if early is not None:
+                notes.append(
+                    f"plugin {plugin}: {late} is never reached, since {early} stands before it: change their order"
+                )
+    return notes
+
+
+def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> str:
+    """Rows in columns, each as wide as its longest cell."""
+    cells = [list(heads), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON for a program or a curious person."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _route_row(route: Route, plugin: str, base: str) -> Row:
+    return {"methods": route.methods, "path": base + route.path, "plugin": plugin, "name": route.name}
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else " ".join(str(value).split())
