@@ -176,6 +176,13 @@ def test_check_writes_nothing_and_takes_no_lock(url: str, plugbay: Any, home: Pa
     ]
 
 
+def test_a_command_ends_when_a_plugin_has_left_a_thread_behind(plugbay: Any, tmp_path: Path) -> None:
+    text = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    (tmp_path / "threads.py").write_text(text + (GOOD / "greeter.py").read_text())
+    done = plugbay("check", tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "greeter 1.2.3")
+
+
 def test_check_notes_a_route_that_is_never_reached(plugbay: Any, tmp_path: Path) -> None:
     (tmp_path / "hidden.py").write_text(
         (GOOD / "sharing.py").read_text().replace("@router", "@router.get('/items/{id}')\ndef item(id): ...\n@router")
