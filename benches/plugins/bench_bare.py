@@ -1,7 +1,17 @@
-"""The smallest handlers behind the bridge: a bare ASGI application, and a tool of each kind."""
+"""The smallest handlers behind the bridge: bare functions, a bare ASGI application, and a tool of each kind."""
 
-from apps.bare import app
+from apps.bare import BODY, app
 from plugbay import AgentTool, BackendPlugin, PluginHost, PluginManifest
+
+
+async def bare(request: object) -> bytes:
+    """The body of every response, from a task of its own on the event loop."""
+    return BODY
+
+
+def bare_sync(request: object) -> bytes:
+    """The body of every response, from a worker thread."""
+    return BODY
 
 
 async def item(args: dict[str, object]) -> dict[str, object]:
@@ -22,6 +32,9 @@ class Bare(BackendPlugin):
     def setup(self, host: PluginHost) -> None:
         """Offer them; the application below ``/api/plugins/bench-bare``."""
         host.add_router(app)
+        # What a compiled route will be; not part of what plugins are offered.
+        host._draft.add_direct_mount("bench-bare-async", ["/item"], bare, True)
+        host._draft.add_direct_mount("bench-bare-def", ["/item"], bare_sync, False)
         for name, handler in (("bench.item", item), ("bench.item_sync", item_sync)):
             host.add_agent_tool(
                 AgentTool(

@@ -335,8 +335,11 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>> {
     Ok(scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()))
 }
 
+/// Where a browser says that the page lies; several words, which no browser sends, are as good as a foreign one.
 fn fetch_site(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get(FETCH_SITE).map(HeaderValue::as_bytes)
+    let mut sites = headers.get_all(FETCH_SITE).iter();
+    let site = sites.next()?;
+    Some(if sites.next().is_none() { site.as_bytes() } else { b"" })
 }
 
 fn asks_for_websocket(headers: &HeaderMap) -> bool {

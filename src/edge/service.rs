@@ -24,7 +24,7 @@ use crate::base::shutdown::panic_text;
 use crate::edge::access::{AccessLog, Account};
 use crate::edge::caller::{self, Admission, Gatekeeper};
 use crate::edge::failure;
-use crate::edge::link::{Link, Service, Turn};
+use crate::edge::link::{Link, Protocol, Service, Turn};
 use crate::edge::metrics::{self, Group, Metrics};
 use crate::edge::parts::Parts;
 use crate::edge::reply::{Content, Outgoing};
@@ -45,6 +45,14 @@ pub struct Core {
     router: Router,
     metrics: Metrics,
     log: AccessLog,
+}
+
+/// What becomes of a request before its body is looked at.
+enum Entry {
+    /// It has its answer.
+    Answered(Response<Body>),
+    /// It goes on to whom it asks.
+    Asks(Found, Caller),
 }
 
 /// What a connection of the reserve may ask.
@@ -134,18 +142,50 @@ impl Core {
         request: (Head, Incoming),
         account: &mut Account,
     ) -> Result<Response<Content>> {
-        let (head, incoming) = request;
+        let (head, mut incoming) = request;
+        let (found, caller) = match self.enter(link, admission, &head, account) {
+            Ok(Entry::Asks(found, caller)) => (found, caller),
+            Ok(Entry::Answered(response)) => {
+                let open = !upload::discard(&mut incoming).await;
+                return Ok(ending(link, open, response.map(Content::Kernel)));
+            }
+            Err(error) => {
+                let open = !upload::discard(&mut incoming).await;
+                return Ok(ending(link, open, refusal(&error).map(Content::Kernel)));
+            }
+        };
+        let (body, verdict) = match upload::receive(&head, incoming, &self.parts.settings.limits).await {
+            Ok(received) => received,
+            Err(error) => return Ok(ending(link, true, refusal(&error).map(Content::Kernel))),
+        };
+        let response = match found {
+            Found::Mount(mount) => {
+                routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| it.map(Content::Kernel))
+            }
+            Found::Host | Found::Nobody => Ok(self.route(head, body, caller).await.map(Content::Axum)),
+        };
+        let response = match self.judged(&verdict, response) {
+            Ok(response) => response,
+            Err(error) => refusal(&error).map(Content::Kernel),
+        };
+        // A handler that answers in pieces may still be reading: an echo, say.
+        let streams = matches!(response.body(), Content::Kernel(Body::Stream(_)));
+        Ok(ending(link, verdict.is_open() && !streams, response))
+    }
+
+    /// What needs no body: whether the request may go on, and to whom.
+    fn enter(&self, link: &Link, admission: Result<Admission>, head: &Head, account: &mut Account) -> Result<Entry> {
         let path = head.uri.path();
         if link.service == Service::Reserve && !HEALTH.contains(&path) {
             return Err(full());
         }
         let caller = match admission? {
             Admission::Pass(caller) => caller,
-            Admission::Preflight(response) => return Ok(response.map(Content::Kernel)),
+            Admission::Preflight(response) => return Ok(Entry::Answered(response)),
         };
         account.asked_by(caller.principal.name());
         if path == METRICS && matches!(head.method, Method::GET | Method::HEAD) {
-            return Ok(self.counts().map(Content::Kernel));
+            return Ok(Entry::Answered(self.counts()));
         }
         if head.method == Method::CONNECT {
             // A handler's 200 to it would turn the connection into a tunnel.
@@ -159,14 +199,7 @@ impl Core {
         if matches!(found, Found::Nobody) {
             return Err(routes::nobody(path));
         }
-        let (body, verdict) = upload::receive(&head, incoming, &self.parts.settings.limits).await?;
-        let response = match found {
-            Found::Mount(mount) => {
-                routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| it.map(Content::Kernel))
-            }
-            Found::Host | Found::Nobody => Ok(self.route(head, body, caller).await.map(Content::Axum)),
-        };
-        self.judged(&verdict, response)
+        Ok(Entry::Asks(found, caller))
     }
 
     /// Asks the host's own router.
@@ -211,6 +244,15 @@ impl Core {
         Error::new(Kind::Internal, "the host failed at this request; its log says why")
             .with_source(std::io::Error::other(format!("panicked: {}", panic_text(panic))))
     }
+}
+
+/// An answer that says that its connection ends with it, where more of the request may come that nobody reads: without
+/// the word the client's next request would be lost.
+fn ending(link: &Link, open: bool, mut response: Response<Content>) -> Response<Content> {
+    if open && link.protocol == Protocol::Http1 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The answer to a connection beyond the limit.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::EXPECT;
 use http::request::Parts as Head;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -28,6 +28,7 @@ pub struct Verdict(Option<Arc<AtomicU8>>);
 
 const TOO_LARGE: u8 = 1;
 const STALLED: u8 = 2;
+const WHOLE: u8 = 3;
 
 impl Verdict {
     /// Whether the body went beyond its limit.
@@ -38,6 +39,11 @@ impl Verdict {
     /// Whether its bytes stopped coming.
     pub fn is_stalled(&self) -> bool {
         self.is(STALLED)
+    }
+
+    /// Whether bytes of it may still come: after an answer the connection cannot go on then.
+    pub fn is_open(&self) -> bool {
+        self.0.as_ref().is_some_and(|found| found.load(Ordering::Acquire) != WHOLE)
     }
 
     fn is(&self, verdict: u8) -> bool {
@@ -68,7 +74,7 @@ pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result
     };
     // A client that expects 100 gets it when the handler reads, so that a refusal costs it no upload.
     let small = announced.is_some_and(|bytes| bytes <= WHOLE_BYTES) && !head.headers.contains_key(EXPECT);
-    if small && head.headers.contains_key(CONTENT_LENGTH) {
+    if small {
         let whole = poll_fn(|context| Poll::Ready(upload.take_ready(context))).await;
         if let Some(bytes) = whole {
             return Ok((Body::from(bytes), Verdict::default()));
@@ -76,6 +82,24 @@ pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result
     }
     let verdict = Verdict(Some(upload.verdict.clone()));
     Ok((Body::stream(upload), verdict))
+}
+
+/// Throws away the body of a request that nobody will read, as far as it is here. False when there is more to come.
+pub async fn discard(incoming: &mut Incoming) -> bool {
+    let mut room = WHOLE_BYTES;
+    poll_fn(|context| {
+        while !incoming.is_end_stream() {
+            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *incoming).poll_frame(context) else {
+                return Poll::Ready(incoming.is_end_stream());
+            };
+            room = room.saturating_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
+            if room == 0 {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await
 }
 
 /// A body that comes in pieces.
@@ -147,6 +171,9 @@ impl http_body::Body for Upload {
             }
         };
         self.alarm = None;
+        if frame.is_none() || self.incoming.is_end_stream() {
+            self.verdict.store(WHOLE, Ordering::Release);
+        }
         Poll::Ready(match frame {
             None => None,
             Some(Err(error)) => Some(Err(broken(error))),

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::shutdown::Shutdown;
-use crate::edge::failure::{problem, response};
+use crate::edge::failure::{method_not_allowed, problem, response};
 use crate::edge::frames::{End, Heard, Wire};
 use crate::edge::parts::Parts;
 use crate::kernel::call::{Caller, Response as Refusal};
@@ -42,7 +42,8 @@ const FRAMES_A_TURN: usize = 64;
 pub fn router(parts: Parts) -> axum::Router {
     let Parts { hub, toolbox, shutdown, .. } = parts;
     let entrance = Entrance { hub, toolbox, shutdown };
-    axum::Router::new().route("/ws", axum::routing::get(upgrade)).with_state(entrance)
+    let route = axum::routing::get(upgrade).fallback(async || method_not_allowed("GET").map(axum::body::Body::new));
+    axum::Router::new().route("/ws", route).with_state(entrance)
 }
 
 /// What a socket needs of the host.
