@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from load import BENCH_AXUM, Sample, Talk, http, sockets
+from load import BENCH_AXUM, BODY, Ask, Sample, Talk, http, sockets
 from process import BENCHES, Running, Server
 
 BIN = Path(sys.executable).parent
@@ -13,6 +13,8 @@ ITEM = "/api/plugins/bench/item"
 ITEM_SYNC = "/api/plugins/bench/item-sync"
 STARLETTE = "/api/plugins/bench-starlette/item"
 BARE = "/api/plugins/bench-bare/item"
+BARE_ASYNC = "/api/bench-bare-async/item"
+BARE_DEF = "/api/bench-bare-def/item"
 OURS = "plugbay"
 
 
@@ -86,14 +88,17 @@ class Case:
     targets: Sequence[Target] = field(default_factory=list)
 
 
+LAMP = {"id": 7, "name": "lamp", "price": 12.5, "tags": ["home", "light"]}
+
+
 def get(path: str) -> Load:
     """wrk with GET on 64 connections."""
-    return lambda server, seconds: http(server, path, seconds, post=False)
+    return lambda server, seconds: http(server, Ask(path, LAMP), seconds)
 
 
-def post(path: str) -> Load:
+def post(path: str, answer: object = LAMP) -> Load:
     """wrk with POST on 64 connections."""
-    return lambda server, seconds: http(server, path, seconds, post=True)
+    return lambda server, seconds: http(server, Ask(path, answer, body=BODY), seconds)
 
 
 def echo(talk: Talk) -> Load:
@@ -106,6 +111,7 @@ def fan_out(talk: Talk) -> Load:
     return lambda server, seconds: sockets(server, "fanout", talk, seconds, connections=1000)
 
 
+SAID = '"hello there"'
 FRAME = '{"channel":"%s","event":"say","data":{"text":"hello there","number":42},"ref":1}'
 SUBSCRIBE = '{"channel":"bench-fanout","event":"subscribe","ref":1}'
 PUBLISH = '{"channel":"bench-fanout","event":"say","data":{"text":"hello there","number":42}}'
@@ -120,6 +126,17 @@ def fastapi_entries(path: str, load: Load) -> list[Entry]:
     ]
 
 
+def fan_out_entries(flight: int) -> list[Entry]:
+    """1,000 subscribers, and so many messages under way."""
+    ours = Talk("/ws", PUBLISH, SAID, hello=1, open=SUBSCRIBE, flight=flight)
+    theirs = Talk("/fanout", PUBLISH, SAID, flight=flight)
+    return [
+        Entry(OURS, plugbay(ITEM), fan_out(ours)),
+        Entry("websockets.broadcast", websockets_library(), fan_out(theirs)),
+        Entry("axum", axum(), fan_out(theirs)),
+    ]
+
+
 def cases() -> list[Case]:
     """Every case, in the order of the report."""
     uvicorn_ws = {
@@ -129,8 +146,8 @@ def cases() -> list[Case]:
         for kind in ("websockets", "websockets-sansio")
     }
     say = FRAME % "bench"
-    in_json = echo(Talk("/json", say))
-    as_text = echo(Talk("/", say))
+    in_json = echo(Talk("/json", say, SAID))
+    as_text = echo(Talk("/", say, SAID))
     fastapi_uvicorn = uvicorn("uvicorn + FastAPI", "apps.fastapi_app:app", ITEM)
     return [
         Case(
@@ -148,33 +165,39 @@ def cases() -> list[Case]:
             "starlette", "Starlette: GET, JSON", "request",
             [
                 Entry(OURS, plugbay(STARLETTE), get(STARLETTE)),
-                Entry("uvicorn", uvicorn("uvicorn", "apps.starlette_app:app", STARLETTE), get(STARLETTE)),
+                Entry("uvicorn", uvicorn("uvicorn", "apps.starlette_app:standalone", STARLETTE), get(STARLETTE)),
             ],
             [Target(OURS, "uvicorn", "cpu_us", 0.85)],
         ),
         Case(
             "bare", "A bare handler: GET", "request",
             [
+                Entry("plugbay (async def)", plugbay(BARE_ASYNC), get(BARE_ASYNC)),
+                Entry("plugbay (def)", plugbay(BARE_DEF), get(BARE_DEF)),
                 Entry("plugbay (ASGI)", plugbay(BARE), get(BARE)),
                 Entry("uvicorn (ASGI)", uvicorn("uvicorn", "apps.bare:app", "/"), get("/")),
                 Entry("granian (ASGI)", granian("granian", "apps.bare:app", "asgi", "/"), get("/")),
                 Entry("granian (RSGI)", granian("granian", "apps.bare:rsgi", "rsgi", "/"), get("/")),
                 Entry("axum", axum(), get(ITEM)),
             ],
+            [
+                Target("plugbay (async def)", "axum", "cpu_us", 2.0),
+                Target("plugbay (def)", "axum", "cpu_us", 2.0),
+            ],
         ),
         Case(
             "tool", "A tool over HTTP: schema, gate, audit", "request",
             [
-                Entry("plugbay (async def)", plugbay(BARE), post("/api/host/tools/bench.item")),
-                Entry("plugbay (def)", plugbay(BARE), post("/api/host/tools/bench.item_sync")),
+                Entry("plugbay (async def)", plugbay(BARE), post("/api/host/tools/bench.item", {"result": LAMP})),
+                Entry("plugbay (def)", plugbay(BARE), post("/api/host/tools/bench.item_sync", {"result": LAMP})),
                 Entry("axum", axum(), post(ITEM)),
             ],
         ),
         Case(
             "echo", "WebSocket echo through a Python handler", "message",
             [
-                Entry("plugbay (async def)", plugbay(ITEM), echo(Talk("/ws", say, hello=1))),
-                Entry("plugbay (def)", plugbay(ITEM), echo(Talk("/ws", FRAME % "bench-sync", hello=1))),
+                Entry("plugbay (async def)", plugbay(ITEM), echo(Talk("/ws", say, SAID, hello=1))),
+                Entry("plugbay (def)", plugbay(ITEM), echo(Talk("/ws", FRAME % "bench-sync", SAID, hello=1))),
                 *[
                     entry
                     for server in uvicorn_ws.values()
@@ -185,7 +208,7 @@ def cases() -> list[Case]:
                 ],
                 Entry("websockets, text", websockets_library(), as_text),
                 Entry("websockets, JSON", websockets_library(), in_json),
-                Entry("axum, text", axum(), echo(Talk("/ws", say))),
+                Entry("axum, text", axum(), echo(Talk("/ws", say, SAID))),
             ],
             [
                 Target("plugbay (async def)", "uvicorn (websockets), text", "cpu_us", 0.5),
@@ -193,14 +216,10 @@ def cases() -> list[Case]:
             ],
         ),
         Case(
-            "fanout", "Fan-out to 1,000 subscribers", "delivery",
-            [
-                Entry(OURS, plugbay(ITEM), fan_out(Talk("/ws", PUBLISH, hello=1, open=SUBSCRIBE))),
-                Entry("websockets.broadcast", websockets_library(), fan_out(Talk("/fanout", PUBLISH))),
-                Entry("axum", axum(), fan_out(Talk("/fanout", PUBLISH))),
-            ],
+            "fanout", "Fan-out to 1,000 subscribers", "delivery", fan_out_entries(flight=1),
             [Target(OURS, "websockets.broadcast", "rate", 2.2)],
         ),
+        Case("fanout-burst", "Fan-out to 1,000, eight messages under way", "delivery", fan_out_entries(flight=8)),
         Case(
             "start", "Start to the first answer, and idle memory", "start",
             [

@@ -8,6 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from process import LOAD_CORE, BenchError, Running
 
 ROOT = Path(__file__).parents[1]
@@ -15,10 +17,12 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BENCH_AXUM = TARGET / "release" / "bench-axum"
 BENCH_LOAD = TARGET / "release" / "bench-load"
 
-POST_SCRIPT = """\
+BODY = '{"name":"lamp","price":12.5,"tags":["home","light"]}'
+
+POST_SCRIPT = f"""\
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
-wrk.body = '{"name":"lamp","price":12.5,"tags":["home","light"]}'
+wrk.body = '{BODY}'
 """
 
 
@@ -55,14 +59,29 @@ def missing() -> list[str]:
     return found
 
 
-def http(server: Running, path: str, seconds: float, *, post: bool, connections: int = 64) -> Sample:
-    """Asks ``path`` as fast as the server answers."""
-    command = ["wrk", "-t1", f"-c{connections}", "-H", f"authorization: Bearer {server.token}"]
-    script = server.scratch / "post.lua"
-    if post:
+@dataclass(frozen=True)
+class Ask:
+    """What each connection asks, and the JSON that must come back."""
+
+    path: str
+    answer: object
+    body: str | None = None
+    """With one it is a POST, without a GET."""
+
+
+def http(server: Running, ask: Ask, seconds: float, connections: int = 64) -> Sample:
+    """Asks as fast as the server answers; one answer is read first, so that all servers do the same work."""
+    method, headers = "GET", {"authorization": f"Bearer {server.token}"}
+    target = server.url + ask.path
+    command = ["wrk", "-t1", f"-c{connections}", "-H", f"authorization: {headers['authorization']}"]
+    if ask.body is not None:
+        method, headers["content-type"] = "POST", "application/json"
+        script = server.scratch / "post.lua"
         script.write_text(POST_SCRIPT, encoding="ascii")
         command += ["-s", str(script)]
-    target = server.url + path
+    answer = httpx.request(method, target, headers=headers, content=ask.body, trust_env=False)
+    if answer.status_code != 200 or answer.json() != ask.answer:
+        raise BenchError(f"{server.server.name}{ask.path} answers {answer.status_code}: {answer.text[:500]}")
     _run([*command, f"-d{max(1, round(seconds / 4))}s", target])
     before = server.cpu_s()
     text = _run([*command, f"-d{max(1, round(seconds))}s", target])
@@ -70,7 +89,7 @@ def http(server: Running, path: str, seconds: float, *, post: bool, connections:
     counted = re.search(r"(\d+) requests in ([\d.]+)(m|s),", text)
     trouble = re.search(r"(Non-2xx.*|Socket errors.*)", text)
     if counted is None or trouble:
-        raise BenchError(f"{server.server.name}{path}: {trouble.group() if trouble else text}")
+        raise BenchError(f"{server.server.name}{ask.path}: {trouble.group() if trouble else text}")
     unit_s = 60 if counted[3] == "m" else 1
     return Sample(int(counted[1]), float(counted[2]) * unit_s, cpu_s)
 
@@ -90,15 +109,19 @@ class Talk:
 
     path: str
     send: str
+    expect: str
+    """What every frame that is counted holds."""
     hello: int = 0
     open: str | None = None
+    flight: int = 1
+    """How many broadcasts are under way at once."""
 
 
 def sockets(server: Running, kind: str, talk: Talk, seconds: float, connections: int) -> Sample:
     """``echo``: every socket sends and waits; ``fanout``: one sends, all hear."""
     command = [str(BENCH_LOAD), kind, "--url", f"ws://127.0.0.1:{server.port}{talk.path}", "--send", talk.send]
     command += ["--connections", str(connections), "--seconds", str(seconds), "--hello", str(talk.hello)]
-    command += ["--token", server.token]
+    command += ["--token", server.token, "--expect", talk.expect, "--flight", str(talk.flight)]
     if talk.open is not None:
         command += ["--open", talk.open]
     with subprocess.Popen(

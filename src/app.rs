@@ -3,7 +3,7 @@
 //! Which engines there are is not known here: they come as [`Engines`], and through the registry.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,11 @@ use crate::edge::{admin, tools, ws};
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
+use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
-use crate::kernel::registry::{Plugin, PluginError, Registry, Stage};
+use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -60,7 +61,8 @@ pub struct App {
     serving: Mutex<Option<Serving>>,
     /// The plugins whose startup hooks have run, in that order.
     started: Mutex<Vec<Arc<Plugin>>>,
-    ended: Arc<AtomicBool>,
+    /// Dropped at the end, which whoever bounds the time of the stop waits for.
+    ended: Mutex<Option<Sender<()>>>,
 }
 
 impl App {
@@ -108,7 +110,7 @@ impl App {
             runtime: Mutex::default(),
             serving: Mutex::default(),
             started: Mutex::default(),
-            ended: Arc::default(),
+            ended: Mutex::default(),
         })
     }
 
@@ -225,9 +227,10 @@ impl App {
             }
             runtime.shutdown_timeout(GRACE);
         }
-        self.ended.store(true, Ordering::Release);
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.parts.registry.reset();
         self.parts.store.retract();
+        log::flush(LOG_TIME);
         code
     }
 
@@ -287,6 +290,7 @@ impl App {
     }
 
     /// The first SIGTERM or SIGINT asks for the stop, the second ends the process at once.
+    #[expect(clippy::disallowed_methods, reason = "it outlives the stop, whose second signal it waits for")]
     fn obey_signals(&self) -> Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let problem = |error| Error::new(Kind::Internal, "the system gives no signals").with_source(error);
@@ -316,11 +320,13 @@ impl App {
     /// Ends the process when the stop takes too long: Python may be stuck, and an interpreter with a stuck thread is
     /// never finalized.
     fn end_by_force_after(&self, deadline: Instant) {
-        let (ended, store) = (self.ended.clone(), self.parts.store.clone());
+        let (ended, still_stopping) = mpsc::channel();
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        let store = self.parts.store.clone();
         let engines = self.parts.engines.clone();
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
-            std::thread::sleep(left(deadline));
-            if !ended.load(Ordering::Acquire) {
+            // Until the deadline, or until the other end is dropped: then everything has ended in time.
+            if still_stopping.recv_timeout(left(deadline)) == Err(RecvTimeoutError::Timeout) {
                 tracing::warn!("the stop took too long: ended by force; {}", engines());
                 store.retract();
                 exit_at_once(1);
@@ -332,9 +338,13 @@ impl App {
     }
 }
 
+/// How long the last lines of the log may take to be written.
+const LOG_TIME: Duration = Duration::from_millis(500);
+
 /// Ends the process without finalizing anything: no destructor, no `atexit`.
 #[expect(unsafe_code, reason = "std::process::exit runs atexit handlers, which may wait for a stuck interpreter")]
 fn exit_at_once(code: i32) -> ! {
+    log::flush(LOG_TIME);
     // SAFETY: `_exit` takes any number and does not return.
     unsafe { libc::_exit(code) }
 }

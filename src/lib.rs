@@ -1,10 +1,10 @@
 //! Plugbay: a backend that other people extend. The storeys, from the ground up:
 //!
-//! - [`base`]: words
-//! - [`kernel`]: the host: registry, hub, toolbox, gate, auth, store
-//! - [`engine`]: what runs a plugin
-//! - [`edge`]: the ways in
-//! - [`app`]: the whole, in the order of starting and stopping
+//! - `base`: words
+//! - `kernel`: the host: registry, hub, toolbox, gate, auth, store
+//! - `engine`: what runs a plugin
+//! - `edge`: the ways in
+//! - `app`: the whole, in the order of starting and stopping
 //!
 //! With the feature `python` this is also the Python module `plugbay._core`.
 

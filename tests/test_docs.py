@@ -3,6 +3,7 @@
 import ast
 import inspect
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -109,18 +110,20 @@ def test_the_other_python_blocks_run(shown_plugins: Path) -> None:
             assert done.returncode == 0, f"{block}: {done.stderr}"
 
 
-def test_the_live_commands_of_the_readme_work(shown_plugins: Path, home: Path) -> None:
+def test_the_live_commands_of_the_readme_work(shown_plugins: Path) -> None:
     from plugbay.testing import running_host
 
     with running_host(plugins_dirs=[shown_plugins]) as host:
-        (token,) = home.parent.glob("**/token")
+        token = host.home / "token"
         for block in BLOCKS:
             if block.role != "live":
                 continue
             script = block.text.replace("http://127.0.0.1:8000", host.url)
             script = script.replace("~/.local/share/plugbay/token", str(token))
             script = re.sub(r"\bplugbay ", f"{sys.executable} -m plugbay ", script)
-            done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=False)
+            environment = {**os.environ, "PLUGBAY_HOME": str(host.home)}
+            command = ["bash", "-e", "-c", script]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
 
 

@@ -183,7 +183,7 @@ def test_no_work_is_left_without_an_issue_number() -> None:
 
 
 def test_the_project_names_no_machine_and_no_package_registry() -> None:
-    places = r"(?<![\w.])/(?:work|root|Users|home/\w+)/|\.pyenv/|bash_jobs"
+    places = r"(?<![\w.])/(?:work|root|Users|home/(?!nobody/)\w+)/|\.pyenv/|bash_jobs"
     registries = (
         r"(?:test\.)?pypi\.org/simple|files\.pythonhosted|registry\.npmjs|index\.crates\.io|--(?:extra-)?index-url"
     )

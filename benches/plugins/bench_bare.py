@@ -1,17 +1,27 @@
-"""The smallest handlers behind the bridge: a bare ASGI application, and a tool of each kind."""
+"""The smallest handlers behind the bridge: bare functions, a bare ASGI application, and a tool of each kind."""
 
-from apps.bare import app
+from apps.bare import BODY, app
 from plugbay import AgentTool, BackendPlugin, PluginHost, PluginManifest
 
 
-async def item(_args: dict[str, object]) -> dict[str, object]:
-    """One item, from the event loop."""
-    return {"id": 7}
+async def bare(request: object) -> bytes:
+    """The body of every response, from a task of its own on the event loop."""
+    return BODY
 
 
-def item_sync(_args: dict[str, object]) -> dict[str, object]:
-    """One item, from a worker thread."""
-    return {"id": 7}
+def bare_sync(request: object) -> bytes:
+    """The body of every response, from a worker thread."""
+    return BODY
+
+
+async def item(args: dict[str, object]) -> dict[str, object]:
+    """One item with its number, from the event loop."""
+    return {"id": 7, **args}
+
+
+def item_sync(args: dict[str, object]) -> dict[str, object]:
+    """One item with its number, from a worker thread."""
+    return {"id": 7, **args}
 
 
 class Bare(BackendPlugin):
@@ -22,8 +32,23 @@ class Bare(BackendPlugin):
     def setup(self, host: PluginHost) -> None:
         """Offer them; the application below ``/api/plugins/bench-bare``."""
         host.add_router(app)
-        host.add_agent_tool(AgentTool(name="bench.item", description="One item.", handler=item))
-        host.add_agent_tool(AgentTool(name="bench.item_sync", description="One item.", handler=item_sync))
+        # What a compiled route will be; not part of what plugins are offered.
+        host._draft.add_direct_mount("bench-bare-async", ["/item"], bare, True)
+        host._draft.add_direct_mount("bench-bare-def", ["/item"], bare_sync, False)
+        for name, handler in (("bench.item", item), ("bench.item_sync", item_sync)):
+            host.add_agent_tool(
+                AgentTool(
+                    name=name,
+                    description="Number an item.",
+                    handler=handler,
+                    parameters={
+                        "name": {"type": "string"},
+                        "price": {"type": "number"},
+                        "tags": {"type": "array", "items": {"type": "string"}},
+                    },
+                    required=["name", "price", "tags"],
+                )
+            )
 
 
 PLUGIN = Bare()

@@ -1,6 +1,6 @@
 """The Starlette application of `apps/starlette_app.py` as a plugin."""
 
-from apps.starlette_app import inner
+from apps.starlette_app import app
 from plugbay import BackendPlugin, PluginHost, PluginManifest
 
 
@@ -11,7 +11,7 @@ class Mounted(BackendPlugin):
 
     def setup(self, host: PluginHost) -> None:
         """Offer it below ``/api/plugins/bench-starlette``."""
-        host.add_router(inner)
+        host.add_router(app)
 
 
 PLUGIN = Mounted()

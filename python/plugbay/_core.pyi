@@ -61,6 +61,19 @@ class Draft:
     ) -> None:
         """Like ``add_mount`` for an app whose routes already carry the whole path: ``root_path`` is empty."""
 
+    def add_direct_mount(
+        self,
+        prefix: str | None,
+        patterns: Sequence[str],
+        function: Callable[..., Any],
+        is_async: bool,
+    ) -> None:
+        """Put one function at a prefix, without ASGI between.
+
+        It is called with an object that has ``method``, ``path``, ``query``, ``headers``, ``body`` and ``caller``, and
+        returns the bytes of a JSON body, or ``(status, headers, body)``.
+        """
+
     def add_tool(
         self,
         name: str,

@@ -23,12 +23,17 @@ class HostLog(logging.Handler):
     def open(self, log_level: str) -> None:
         """Take what all loggers say; what is not worth a line at ``log_level`` is dropped by Python already."""
         root = logging.getLogger()
+        self._before = root.level
         root.addHandler(self)
-        if root.level == logging.NOTSET or root.level > logging.INFO:
-            fine = any(word in log_level for word in ("debug", "trace"))
-            root.setLevel(logging.DEBUG if fine else logging.INFO)
+        if any(word in log_level for word in ("debug", "trace")):
+            root.setLevel(logging.DEBUG)
+        elif "info" in log_level:
+            root.setLevel(logging.INFO)
 
     def close(self) -> None:
         """Let the loggers be as they were."""
-        logging.getLogger().removeHandler(self)
+        root = logging.getLogger()
+        if self in root.handlers:
+            root.removeHandler(self)
+            root.setLevel(self._before)
         super().close()

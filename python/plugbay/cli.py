@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,7 +37,22 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _on_off = click.Choice(["on", "off"])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+class _Command(click.Group):
+    """The command as a whole; ends even when a plugin that it has loaded has left a thread behind."""
+
+    def main(self, *args: Any, **named: Any) -> Any:
+        try:
+            return super().main(*args, **named)
+        except SystemExit as ending:
+            left = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+            if not isinstance(ending.code, str) and any(not thread.daemon for thread in left):
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(ending.code or 0)
+            raise
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="plugbay")
 def main() -> None:
     """A backend that other people extend with plugins."""

@@ -252,7 +252,7 @@ def _checked_prefix(prefix: str) -> str:
         )
     if segments[0] in ("host", "plugins") or len(text) > 128:
         raise InvalidError(
-            f'prefix {prefix!r} is not valid: "host" and "plugins" are the host\'s own, and 128 characters are the most'
+            f'prefix {prefix!r} is not valid: use a first word other than "host" and "plugins"; at most 128 characters'
         )
     return text
 

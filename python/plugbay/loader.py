@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from plugbay import _core
@@ -125,8 +125,8 @@ def _load(found: Module | Installed | Given, thread: LoaderThread, hook_time_s: 
 
 def _give_up_for(attempt: _Attempt, error: BaseException) -> None:
     code = error.code if isinstance(error, PlugbayError) else "plugin"
-    if isinstance(error, SyntaxError) and str(error.filename).startswith(attempt.source):
-        # Its own file cannot be read as Python; one that it tries to run as code is its own affair.
+    if isinstance(error, SyntaxError) and (_plugins_part(error) is None or _is_below(error.filename, attempt.source)):
+        # Its own file cannot be read as Python; a text that it tries to run as code is its own affair.
         attempt.stage, code = "read", "malformed"
     _give_up(attempt, code, _text(error), _trace(error))
 
@@ -237,15 +237,23 @@ def _text(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str | None:
     """The traceback as Python prints it, from the plugin's first line on; ``None`` when no line is the plugin's."""
-    trace = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
+    trace = _plugins_part(error)
     if trace is None and not isinstance(error, SyntaxError):
         return None
     return "".join(traceback.format_exception(type(error), error, trace))
 
 
+def _plugins_part(error: BaseException) -> TracebackType | None:
+    """The traceback without the loader's own frames."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
 def _is_ours(file: str) -> bool:
-    if file.startswith("<frozen importlib"):
-        return True
-    return file.startswith(_OWN) and not file.startswith(str(BUNDLED))
+    return file.startswith("<frozen importlib") or (_is_below(file, _OWN) and not _is_below(file, str(BUNDLED)))
+
+
+def _is_below(file: str | None, folder: str) -> bool:
+    return file is not None and file.startswith(folder)

@@ -41,7 +41,7 @@ def read_function(fn: Callable[..., Any], name: str | None = None) -> TypedFunct
         raise InvalidError(f"{shown(fn)} has no name for a tool: use AgentTool.from_function(fn, name=…)")
     parameters = _parameters(fn)
     context = [parameter.name for parameter in parameters if _is_context(parameter.annotation)]
-    docs = read_docstring(inspect.getdoc(bare(fn)))
+    docs = read_docstring(inspect.getdoc(_routine(fn)) or inspect.getdoc(bare(fn)))
     model = _model(fn, [parameter for parameter in parameters if parameter.name not in context])
     schema = _schema(fn, model, docs.parameters)
     return TypedFunction(
@@ -56,11 +56,9 @@ def read_function(fn: Callable[..., Any], name: str | None = None) -> TypedFunct
 
 def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters of ``fn``, each with its annotation as an object."""
-    target = bare(fn)
-    target = target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__
     try:
         signature = inspect.signature(fn)
-        hints = typing.get_type_hints(target, include_extras=True)
+        hints = typing.get_type_hints(_routine(fn), include_extras=True)
     except (TypeError, ValueError) as error:
         raise InvalidError(
             f"{shown(fn)} has no signature that can be read ({error}): write a `def` around it"
@@ -77,6 +75,12 @@ def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
             )
         found.append(parameter.replace(annotation=hints.get(parameter.name, Any)))
     return found
+
+
+def _routine(fn: Callable[..., Any]) -> Any:
+    """What holds the annotations and the docstring: of an object that can be called, its ``__call__``."""
+    target = bare(fn)
+    return target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__
 
 
 def _is_context(annotation: Any) -> bool:

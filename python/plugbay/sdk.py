@@ -33,7 +33,8 @@ class AgentTool:
     when it has a second positional parameter, and returns a JSON-able value. ``output_schema`` is what each result is
     checked against. ``side_effect`` says that a call changes something and so needs leave; ``specifier_template``
     (``"{path}"``) makes the text that the gate's rules are matched with. ``definitions`` are schemas that the others
-    refer to as ``#/$defs/<name>``.
+    refer to as ``#/$defs/<name>``. ``additional`` says whether arguments that no parameter names are let through, as
+    JSON Schema does unless it is told otherwise; a typed function, which could not take them, refuses them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class AgentTool:
     group: str | None = None
     timeout_s: float = 60.0
     definitions: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    additional: bool = field(default=True, kw_only=True)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -54,7 +56,8 @@ class AgentTool:
         schema: dict[str, Any] = {"type": "object", "properties": dict(self.parameters)}
         if self.required:
             schema["required"] = list(self.required)
-        schema["additionalProperties"] = False
+        if not self.additional:
+            schema["additionalProperties"] = False
         if self.definitions:
             schema["$defs"] = dict(self.definitions)
         return schema
@@ -92,4 +95,5 @@ class AgentTool:
             group=group,
             timeout_s=timeout_s,
             definitions=typed.definitions,
+            additional=False,
         )

@@ -45,17 +45,15 @@ impl Shutdown {
         F::Output: Send + 'static,
     {
         let running = Running::enter(name, &self.shared);
-        self.shared.tasks.spawn(async move {
-            let outcome = AssertUnwindSafe(task).catch_unwind().await;
-            match outcome {
-                Ok(output) => Some(output),
-                Err(panic) => {
-                    running.shared.panics.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(task = name, "task panicked: {}", panic_text(&*panic));
-                    None
-                }
+        // Combinators, because an `async` block would keep the task twice: as what it holds and as what it awaits.
+        self.shared.tasks.spawn(AssertUnwindSafe(task).catch_unwind().map(move |outcome| match outcome {
+            Ok(output) => Some(output),
+            Err(panic) => {
+                running.shared.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(task = name, "task panicked: {}", panic_text(&*panic));
+                None
             }
-        })
+        }))
     }
 
     /// Gives the signal. Giving it again changes nothing.

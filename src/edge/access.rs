@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use http::Method;
 use http::request::Parts as Head;
 
+use crate::base::log::ACCESS;
 use crate::edge::link::Turn;
 use crate::edge::metrics::Group;
-
-/// The target of the access log's lines.
-pub const TARGET: &str = "plugbay::access";
 
 /// The status of a caller that went away, as nginx writes it; no client ever sees it.
 const CANCELLED: u16 = 499;
@@ -96,7 +94,7 @@ impl Drop for Account {
         if let Some(line) = &self.line {
             let time = self.started.elapsed();
             tracing::info!(
-                target: TARGET,
+                target: ACCESS,
                 request = &*line.request,
                 method = line.method.as_str(),
                 path = &*line.path,

@@ -23,7 +23,8 @@ use crate::edge::parts::Parts;
 use crate::edge::{assets, docs, page, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
-use crate::kernel::registry::{Plugin, PluginError, Registry};
+use crate::kernel::fault::PluginError;
+use crate::kernel::registry::{Plugin, Registry};
 
 /// The routes of the host itself, without a fallback. Each request must carry its [`Caller`] as an extension.
 pub fn router(parts: Parts) -> Router {

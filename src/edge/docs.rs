@@ -26,7 +26,8 @@ use crate::edge::failure::Failure;
 use crate::edge::openapi::{Document, ToolRoute, merge};
 use crate::edge::parts::Parts;
 use crate::kernel::contribution::Mount;
-use crate::kernel::registry::{Offered, PluginError, Snapshot, Stage};
+use crate::kernel::fault::{PluginError, Stage};
+use crate::kernel::registry::{Offered, Snapshot};
 
 /// Everything from this host; Swagger UI sets styles on elements and has its icons inline.
 const POLICY: HeaderValue = HeaderValue::from_static(

@@ -25,7 +25,7 @@ pub mod admin; // 3.3
 pub mod socket; // 3.3
 pub mod wire; // 3.3
 pub mod reply; // 3.4
-pub mod routes; // 3.4
-pub mod service; // 3.5
-pub mod drive; // 3.6
-pub mod server; // 3.7
+pub mod routes; // 3.5
+pub mod service; // 3.6
+pub mod drive; // 3.7
+pub mod server; // 3.8

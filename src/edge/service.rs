@@ -78,6 +78,9 @@ impl Core {
     }
 
     /// Answers one request of `link`. Dropping the answer cancels the handler.
+    ///
+    /// # Errors
+    /// None: whatever fails is an answer too.
     pub fn call(
         self: &Arc<Self>,
         link: &Arc<Link>,

@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use axum::routing::{get, post};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::name::ToolName;
 use crate::edge::answer::{json, named};
-use crate::edge::failure::Failure;
+use crate::edge::failure::{Failure, method_not_allowed};
 use crate::edge::parts::Parts;
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
@@ -27,9 +28,13 @@ use crate::kernel::toolbox::Toolbox;
 pub fn router(parts: Parts) -> axum::Router {
     let state = Tools { registry: parts.registry, toolbox: parts.toolbox };
     axum::Router::new()
-        .route("/api/host/tools", axum::routing::get(list))
-        .route("/api/host/tools/{name}", axum::routing::post(call))
+        .route("/api/host/tools", get(list).fallback(async || other_method("GET, HEAD")))
+        .route("/api/host/tools/{name}", post(call).fallback(async || other_method("POST")))
         .with_state(state)
+}
+
+fn other_method(allow: &'static str) -> Response {
+    method_not_allowed(allow).map(axum::body::Body::new)
 }
 
 /// What these routes need of the host.

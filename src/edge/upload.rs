@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::EXPECT;
 use http::request::Parts as Head;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -74,7 +74,7 @@ pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result
     };
     // A client that expects 100 gets it when the handler reads, so that a refusal costs it no upload.
     let small = announced.is_some_and(|bytes| bytes <= WHOLE_BYTES) && !head.headers.contains_key(EXPECT);
-    if small && head.headers.contains_key(CONTENT_LENGTH) {
+    if small {
         let whole = poll_fn(|context| Poll::Ready(upload.take_ready(context))).await;
         if let Some(bytes) = whole {
             return Ok((Body::from(bytes), Verdict::default()));

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::shutdown::Shutdown;
-use crate::edge::failure::{problem, response};
+use crate::edge::failure::{method_not_allowed, problem, response};
 use crate::edge::frames::{End, Heard, Wire};
 use crate::edge::parts::Parts;
 use crate::kernel::call::{Caller, Response as Refusal};
@@ -42,7 +42,8 @@ const FRAMES_A_TURN: usize = 64;
 pub fn router(parts: Parts) -> axum::Router {
     let Parts { hub, toolbox, shutdown, .. } = parts;
     let entrance = Entrance { hub, toolbox, shutdown };
-    axum::Router::new().route("/ws", axum::routing::get(upgrade)).with_state(entrance)
+    let route = axum::routing::get(upgrade).fallback(async || method_not_allowed("GET").map(axum::body::Body::new));
+    axum::Router::new().route("/ws", route).with_state(entrance)
 }
 
 /// What a socket needs of the host.
@@ -70,7 +71,8 @@ fn accept(entrance: Entrance, request: &mut Request) -> Result<Response, Box<Ref
     let upgrade = hyper::upgrade::on(request);
     entrance.shutdown.clone().spawn("socket", async move {
         match upgrade.await {
-            Ok(upgraded) => Socket::open(entrance, caller, id, TokioIo::new(upgraded)).live().await,
+            // Behind a pointer: the sockets are many and idle, and each move through a future would be room in it.
+            Ok(upgraded) => Box::new(Socket::open(entrance, caller, id, TokioIo::new(upgraded))).live().await,
             Err(error) => tracing::debug!(request_id = &*caller.request_id, "no socket came of a handshake: {error}"),
         }
     });
@@ -160,7 +162,7 @@ struct Socket<S> {
     heartbeat: Heartbeat,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket<S> {
     fn open(entrance: Entrance, caller: Caller, id: String, stream: S) -> Self {
         let Entrance { hub, toolbox, .. } = entrance;
         tracing::debug!(connection = id, request_id = &*caller.request_id, "socket opens");
@@ -171,12 +173,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// The life of the socket, from hello to the end of its stream.
-    async fn live(mut self) {
+    async fn live(mut self: Box<Self>) {
         let finish = poll_fn(|context| self.poll(context)).await;
-        let Self { wire, inbox, outbox, .. } = self;
-        // Leaves the hub before the close, which takes its time.
-        drop(inbox);
-        let _ = timeout(CLOSE_TIME, close(wire, outbox, finish)).await;
+        // Before the close, which takes its time.
+        self.inbox.leave();
+        let closing: Pin<Box<dyn Future<Output = ()> + Send + '_>> = Box::pin(self.close(finish));
+        let _ = timeout(CLOSE_TIME, closing).await;
     }
 
     /// One turn: reads what is there, has it answered, writes what is to be said.
@@ -240,30 +242,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             _ => Poll::Pending,
         }
     }
-}
 
-/// Says goodbye and ends the stream. The caller holds the clock.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>, mut outbox: Outbox, finish: Finish) {
-    // An error means that the peer has gone: then there is nobody to say goodbye to.
-    let _ = async {
-        match finish {
-            Finish::Told(CloseReason { code, reason, flush }) => {
-                while let Some(frame) = outbox.next_now().filter(|_| flush) {
-                    wire.send_text(frame.into_text()).await?;
+    /// Says goodbye and ends the stream. The caller holds the clock.
+    async fn close(&mut self, finish: Finish) {
+        let Self { wire, outbox, .. } = self;
+        // An error means that the peer has gone: then there is nobody to say goodbye to.
+        let _ = async {
+            match finish {
+                Finish::Told(CloseReason { code, reason, flush }) => {
+                    while let Some(frame) = outbox.next_now().filter(|_| flush) {
+                        wire.send_text(frame.into_text()).await?;
+                    }
+                    wire.send_close(code, &reason).await?;
+                    wire.hear_out().await;
                 }
-                wire.send_close(code, &reason).await?;
-                wire.hear_out().await;
+                Finish::Peer(End::Closed(code)) => wire.send_close(code, "").await?,
+                // After bytes that break the rules no further frame can be read.
+                Finish::Peer(End::Broken(code, reason)) => wire.send_close(code, reason).await?,
+                Finish::Peer(End::Lost) => return Ok(()),
+                // A peer that may be gone is not waited for.
+                Finish::Silent => return wire.send_close(1011, "no pong within 10 s").now_or_never().unwrap_or(Ok(())),
             }
-            Finish::Peer(End::Closed(code)) => wire.send_close(code, "").await?,
-            // After bytes that break the rules no further frame can be read.
-            Finish::Peer(End::Broken(code, reason)) => wire.send_close(code, reason).await?,
-            Finish::Peer(End::Lost) => return Ok(()),
-            // A peer that may be gone is not waited for.
-            Finish::Silent => return wire.send_close(1011, "no pong within 10 s").now_or_never().unwrap_or(Ok(())),
+            wire.hang_up().await
         }
-        wire.hang_up().await
+        .await;
     }
-    .await;
 }
 
 /// When to ping, and whether the ping was answered.

@@ -119,8 +119,9 @@ impl Schema {
     /// # Errors
     /// `Invalid`: it is no valid schema; the message names `what` and where.
     pub fn compile(what: &str, schema: &Value) -> Result<Self> {
-        let problem =
-            |text: String| Error::new(Kind::Invalid, format!("{what} is not a valid JSON schema (2020-12): {text}"));
+        let problem = |text: String| {
+            Error::new(Kind::Invalid, format!("{what} is not a valid JSON schema (2020-12): {text}; mend it there"))
+        };
         jsonschema::draft202012::meta::validate(schema)
             .map_err(|error| problem(format!("{error} at {:?}", error.instance_path().as_str())))?;
         let validator = jsonschema::draft202012::new(schema).map_err(|error| problem(error.to_string()))?;

@@ -1,7 +1,7 @@
 //! What one connection says: each frame goes to its channel's mailbox, or to a channel of the host.
 //!
 //! The task that owns the socket owns this too: it puts frames in and drives the answers, which come out of the
-//! connection's outbox. Dropping it is leaving: pending answers are dropped, which cancels them.
+//! connection's outbox. Dropping it is leaving.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -93,6 +93,15 @@ impl Inbox {
         self.poll_clock(context);
     }
 
+    /// Leaves the hub: pending answers are dropped, which cancels them, and each channel that was used is told.
+    pub fn leave(&mut self) {
+        self.hub.leave(&self.desk.connection);
+        self.calls = None;
+        for mut mailbox in std::mem::take(&mut self.mailboxes) {
+            mailbox.close(&self.desk.connection);
+        }
+    }
+
     fn system(&self, frame: &ClientFrame) -> Result<()> {
         if &*frame.event != "ping" {
             return Err(unknown_event(SYSTEM, &frame.event));
@@ -152,10 +161,7 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.hub.leave(&self.desk.connection);
-        for mailbox in &mut self.mailboxes {
-            mailbox.close(&self.desk.connection);
-        }
+        self.leave();
     }
 }
 

@@ -4,7 +4,8 @@ use plugbay::base::error::{Error, Kind, Traceback};
 use plugbay::base::manifest::Manifest;
 use plugbay::edge::failure;
 use plugbay::kernel::auth::{Scope, Scopes};
-use plugbay::kernel::registry::{Draft, Engine, PluginError, Stage};
+use plugbay::kernel::fault::{PluginError, Stage};
+use plugbay::kernel::registry::{Draft, Engine};
 use serde_json::json;
 
 use crate::support::Host;

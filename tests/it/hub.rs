@@ -129,7 +129,7 @@ async fn an_outbox_takes_its_number_of_frames_and_the_next_closes_it() {
     }
     assert_eq!(connection.send(frame(10)).unwrap_err().kind(), Kind::Busy);
     assert_eq!(connection.send(frame(10)).unwrap_err().kind(), Kind::Cancelled);
-    let Outgoing::Close(reason) = next(&mut outbox).await else { unreachable!("it is closed") };
+    let Outgoing::Close(reason) = next(&mut outbox).await else { panic!("it is closed") };
     assert_eq!((reason.code, reason.flush), (1013, false));
     assert!(outbox.next_now().is_none(), "what waited is dropped");
 }
@@ -191,7 +191,7 @@ async fn the_first_close_decides_and_codes_that_may_not_be_sent_become_1000() {
     connection.send(frame(10)).unwrap();
     connection.close(1006, &"é".repeat(100));
     connection.close_at_once(1008, "later");
-    let Outgoing::Close(reason) = next(&mut outbox).await else { unreachable!("it is closed") };
+    let Outgoing::Close(reason) = next(&mut outbox).await else { panic!("it is closed") };
     assert_eq!((reason.code, reason.reason.len(), reason.flush), (1000, 122, true));
     assert!(outbox.next_now().is_some(), "what waited is still there");
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use plugbay::base::log;
 use plugbay::base::settings::LogFormat;
 
-use crate::served::Served;
+use crate::served::{PATIENCE, Served};
 
 /// Set in the process that does what is tested.
 const INNER: &str = "PLUGBAY_TEST_INNER";
@@ -45,6 +45,7 @@ fn served_with(format: LogFormat, access_log: bool) {
         tracing::info!(value = "a\nb \u{1b}[31m", "what came from outside: {}", "x\r\ny\u{9b}");
         served.parts.shutdown.stop();
         served.serving.drained().await;
+        log::flush(PATIENCE);
     });
 }
 
@@ -120,6 +121,7 @@ fn without_file_descriptors_the_host_waits_and_then_serves_again() {
         assert!(used < 0.1, "{used} s of the processor in half a second of waiting");
         held.truncate(2);
         assert_eq!(served.ask(served.get("/hello")).await.text(), "hello");
+        log::flush(PATIENCE);
     });
 }
 

@@ -1,4 +1,5 @@
 //! HTTP/2 by prior knowledge and, with TLS, by ALPN.
+#![expect(clippy::disallowed_methods, reason = "a task of a test ends with its runtime")]
 
 use std::sync::Arc;
 use std::time::Duration;

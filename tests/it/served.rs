@@ -1,4 +1,5 @@
 //! A whole server with one plugin in Rust, and a client that speaks raw bytes.
+#![expect(clippy::disallowed_methods, reason = "a task of a test ends with its runtime")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -74,8 +74,9 @@ async fn the_handshake_is_that_of_the_rfc_and_the_first_message_may_come_with_it
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(answer.header("content-length"), None);
+    assert_eq!(client.stream_until("hi").await, [0x81, 2, b'h', b'i']);
     client.send([0x88, 0x82, 0, 0, 0, 0, 3, 232]).await;
-    assert_eq!(client.rest().await, [0x81, 2, b'h', b'i', 0x88, 2, 3, 232]);
+    assert_eq!(client.rest().await, [0x88, 2, 3, 232]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,4 +187,20 @@ async fn a_token_that_is_taken_back_closes_its_sockets_with_1008() {
     let auth = served.parts.auth.clone();
     tokio::task::spawn_blocking(move || auth.revoke("owner").expect("revoked")).await.expect("no panic");
     assert_eq!(closed_with(&mut socket).await.0, 1008);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes 35 seconds"]
+async fn a_client_that_answers_no_ping_is_gone_within_35_seconds() {
+    let mut served = Served::usual();
+    let mut client = served.connect().await;
+    client.send(handshake(&served, &format!("{KEY}{VERSION}"))).await;
+    assert_eq!(client.answer().await.expect("an answer").status, 101);
+    let began = std::time::Instant::now();
+    let mut rest = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut rest).await.expect("the end");
+    let took = began.elapsed().as_secs();
+    assert!((34..=37).contains(&took), "{took} s");
+    assert_eq!(rest, [0x89, 0], "a ping and nothing else");
+    assert_eq!(served.said.recv().await.as_deref(), Some("gone"));
 }

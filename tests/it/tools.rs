@@ -195,6 +195,16 @@ async fn the_list_speaks_the_formats_of_the_providers() {
 }
 
 #[tokio::test]
+async fn a_method_that_a_path_does_not_have_is_a_problem() {
+    let stand = Stand::start();
+    for path in ["/api/host/tools", "/ws"] {
+        let (status, problem) = stand.post(path, "").await;
+        assert_eq!((status, &problem["status"]), (405, &json!(405)), "{path}");
+    }
+    assert_eq!(stand.get("/api/host/tools/text.echo").await.0, 405);
+}
+
+#[tokio::test]
 async fn who_may_not_call_sees_no_tool_and_runs_none() {
     let stand = Stand::of(Limits::default(), Scopes::of(&[Scope::Approve]));
     offer(&stand, vec![echo()]);

@@ -4,17 +4,20 @@ use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use crate::base::error::Result;
 use crate::base::shutdown::Shutdown;
 use crate::engine::python::bridge::Bridge;
-use crate::engine::python::http_exchange::{Exchange, HttpJob};
+use crate::engine::python::http_call::HttpJob;
+use crate::engine::python::http_exchange::Exchange;
 use crate::engine::python::http_message::read_whole;
 use crate::engine::python::job::{Handler, lost};
 use crate::engine::python::scope::Scope;
-use crate::engine::python::socket_exchange::{SocketExchange, SocketJob};
+use crate::engine::python::socket_call::SocketJob;
+use crate::engine::python::socket_exchange::SocketExchange;
 use crate::kernel::call::{Body, Request, Response, SocketOffer};
 use crate::kernel::handler::{Answer, RouteHandler};
 
@@ -89,16 +92,23 @@ impl RouteHandler for AsgiApp {
             let protocols = std::mem::take(&mut offer.protocols);
             return self.socket(Scope { head, root_path, caller, protocols: Some(protocols) }, offer);
         }
+        // A client that expects 100 gets it when the app asks for the body, so that a refusal costs it no upload.
+        let (patient, method) = (head.headers.contains_key(EXPECT), head.method.clone());
         let scope = Scope { head, root_path, caller, protocols: None };
         let (bridge, handler, shutdown) = (self.bridge.clone(), self.handler.clone(), self.shutdown.clone());
         Box::pin(async move {
-            let (first, rest) = read_first(body).await?;
+            let (first, rest) = if patient { (None, Some(body)) } else { read_first(body).await? };
             let event_loop = bridge.event_loop().clone();
-            let (exchange, response) = Exchange::new(event_loop, handler.facts().plugin.clone(), first);
+            let (exchange, response) = Exchange::new(event_loop, handler.facts().plugin.clone(), method, first);
             let job = HttpJob { exchange: exchange.clone(), scope: Some(scope) };
             bridge.send_as(&handler, Box::new(job), |key| exchange.runs_as(key))?.done();
             if let Some(rest) = rest {
-                shutdown.spawn("request body", pump(rest, exchange.clone()));
+                let exchange = exchange.clone();
+                shutdown.spawn("request body", async move {
+                    if !patient || exchange.wanted().await {
+                        pump(rest, exchange).await;
+                    }
+                });
             }
             let mut leaving = Leaving { exchange: Some(exchange) };
             let response = response.await.unwrap_or_else(|_| Err(lost()));

@@ -105,7 +105,7 @@ impl Bridge {
 
     /// Hands answers over on the runtime around the caller, until [`Bridge::close`].
     pub fn start_courier(&self, shutdown: &Shutdown) {
-        let closed = self.closed_token().clone();
+        let closed = self.closed_token();
         shutdown.spawn("answers of Python", self.shared.answers.clone().courier(closed));
     }
 

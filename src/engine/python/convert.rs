@@ -1,6 +1,7 @@
 //! Plain data into Python objects and back: JSON, errors, names of things.
 
 use bytes::Bytes;
+use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -76,6 +77,12 @@ fn kind_of(py: Python<'_>, error: &PyErr) -> Kind {
     }
     let code = error.value(py).getattr(intern!(py, "code")).and_then(|code| code.extract::<String>());
     code.ok().and_then(|code| Kind::from_code(&code)).unwrap_or(Kind::Plugin)
+}
+
+/// Whether an exception says that the client has gone: what our `send` raises, or what Starlette makes of that.
+pub fn is_disconnect(py: Python<'_>, error: &PyErr) -> bool {
+    let named = || error.get_type(py).name().is_ok_and(|name| name.to_string_lossy().ends_with("Disconnect"));
+    error.is_instance_of::<PyOSError>(py) || named()
 }
 
 /// `Type: text` of an exception.

@@ -1,5 +1,7 @@
 //! The raw object under Python's `PluginHost`: the draft of one plugin, filled by `setup` and committed once.
 
+#![expect(clippy::too_many_arguments, reason = "what the package passes, field by field, from one place each")]
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -179,7 +181,6 @@ impl DraftFace {
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of AgentTool, passed once, from one place")]
     fn add_tool(
         &self,
         py: Python<'_>,
@@ -275,7 +276,6 @@ impl DraftFace {
         self.fill(py, |draft| draft.add_assets(Assets { folder }))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of a resource, passed once, from one place")]
     fn add_resource(
         &self,
         py: Python<'_>,

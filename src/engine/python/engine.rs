@@ -48,6 +48,7 @@ static CURRENT: Mutex<Option<PythonEngine>> = Mutex::new(None);
 
 impl PythonEngine {
     /// An engine over the parts of a host.
+    #[expect(clippy::too_many_arguments, reason = "the parts, each once")]
     pub fn new(
         registry: Registry,
         toolbox: Toolbox,
@@ -221,6 +222,7 @@ impl Runtime for OnTokio {
     type JoinError = Failed;
     type JoinHandle = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
+    #[expect(clippy::disallowed_methods, reason = "who asked for it waits for it, and the toolbox bounds its time")]
     fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Self::JoinHandle {
         let handle = tokio::spawn(future);
         Box::pin(async move { handle.await.map_err(Failed) })

@@ -7,17 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyBaseException, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyDict, PyIterator, PyType};
+use pyo3::types::{PyIterator, PyType};
 
 use crate::base::error::{Error, Kind};
 use crate::engine::python::job::{Answers, Ask, Handler, Job, Parcel, Table};
 use crate::engine::python::lane::Lane;
+use crate::engine::python::new_task::{NewTask, sent};
 
 /// One drain starts at most so many questions before other callbacks of the loop have their turn.
 const BATCH: usize = 64;
@@ -97,16 +98,7 @@ impl EventLoop {
     /// What the loop raises, for example when it is closed.
     pub fn attach(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
-        // `asyncio.Task` takes `eager_start` since Python 3.12.
-        let eager = py.version_info() >= (3, 12);
-        let keywords = PyDict::new(py);
-        keywords.set_item("loop", event_loop)?;
-        if eager {
-            keywords.set_item("eager_start", true)?;
-        }
-        let task = py.import("asyncio")?.getattr("Task")?.unbind();
-        let coroutine = py.import("types")?.getattr("CoroutineType")?.unbind();
-        let tasks = NewTask { task, coroutine, keywords: keywords.unbind(), eager };
+        let tasks = NewTask::of(event_loop)?;
         let drain = Bound::new(py, Drain { owner: self.clone(), event_loop: event_loop.clone().unbind(), tasks })?;
         let flush = Bound::new(py, Flush { owner: self.clone() })?;
         let thread: u64 = py.import("threading")?.call_method0("get_ident")?.extract()?;
@@ -293,40 +285,6 @@ impl EventLoop {
     }
 }
 
-/// Makes asyncio tasks of one loop.
-struct NewTask {
-    task: Py<PyAny>,
-    coroutine: Py<PyAny>,
-    keywords: Py<PyDict>,
-    eager: bool,
-}
-
-impl NewTask {
-    /// What a task can drive: a coroutine as it is, the iterator of any other awaitable.
-    fn coroutine<'py>(&self, result: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = result.py();
-        if result.get_type().is(self.coroutine.bind(py)) {
-            return Ok(result);
-        }
-        if result.hasattr(intern!(py, "__await__"))? {
-            return result.call_method0(intern!(py, "__await__"));
-        }
-        let kind = result.get_type().name()?;
-        Err(PyTypeError::new_err(format!(
-            "expected an awaitable from an async handler, found {kind}: declare it `async def`"
-        )))
-    }
-
-    /// Starts a task; `None` when it has ended already.
-    fn start<'py>(&self, py: Python<'py>, turn: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let task = self.task.bind(py).call((turn,), Some(self.keywords.bind(py)))?;
-        if self.eager && task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(None);
-        }
-        Ok(Some(task))
-    }
-}
-
 /// The callback of the loop for the lane's bell, and of itself when one batch was not enough.
 #[pyclass(frozen, module = "plugbay._core")]
 struct Drain {
@@ -506,17 +464,6 @@ impl Turn {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)
-    }
-}
-
-/// What `send` or `throw` gave, with the end of a coroutine as a value.
-fn sent<'py>(py: Python<'py>, outcome: PyResult<Bound<'py, PyAny>>) -> PyResult<PySendResult<'py>> {
-    match outcome {
-        Ok(awaited) => Ok(PySendResult::Next(awaited)),
-        Err(error) => match error.value(py).cast::<PyStopIteration>() {
-            Ok(stop) => Ok(PySendResult::Return(stop.getattr(intern!(py, "value"))?)),
-            Err(_) => Err(error),
-        },
     }
 }
 

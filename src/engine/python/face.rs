@@ -1,5 +1,7 @@
 //! The functions of `plugbay._core`: the registry and the toolbox as Python sees them.
 
+#![expect(clippy::too_many_arguments, reason = "what Python passes, by name or position, from one place each")]
+
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -14,14 +16,18 @@ use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::mounted::Mounted;
 use crate::kernel::auth::{Principal, Scopes};
 use crate::kernel::call::{Arguments, Door, ToolCall};
+use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::provider::{Format, describe_all, provider_names};
-use crate::kernel::registry::{Engine, PluginError, Stage};
+use crate::kernel::registry::Engine;
 
 fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
     PythonEngine::current().map_err(|error| error_into_python(py, &error))
 }
 
 /// Keep what went wrong with a plugin.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn record(
     py: Python<'_>,
@@ -45,9 +51,14 @@ pub fn record(
     Ok(())
 }
 
+type ProviderTools = (Vec<String>, Vec<(String, String)>);
+
 /// The tools in a provider's format: each as JSON text, and the tool's own name for each name that the provider sees.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
-pub fn provider_tools(py: Python<'_>, format: &str) -> PyResult<(Vec<String>, Vec<(String, String)>)> {
+pub fn provider_tools(py: Python<'_>, format: &str) -> PyResult<ProviderTools> {
     let format = Format::parse(format).map_err(|error| error_into_python(py, &error))?;
     let snapshot = engine(py)?.registry.snapshot();
     let described = describe_all(format, &snapshot).iter().map(ToString::to_string).collect();
@@ -58,6 +69,9 @@ pub fn provider_tools(py: Python<'_>, format: &str) -> PyResult<(Vec<String>, Ve
 type ErrorRow = (String, Option<String>, &'static str, &'static str, String, Option<String>, String);
 
 /// What went wrong, oldest first: `(source, plugin, stage, code, message, traceback, at)`.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn errors(py: Python<'_>) -> PyResult<Vec<ErrorRow>> {
     let row = |error: PluginError| {
@@ -72,6 +86,9 @@ pub fn errors(py: Python<'_>) -> PyResult<Vec<ErrorRow>> {
 type PluginRow = (String, String, String, String, String, String, &'static str);
 
 /// The plugins, in the order of commit: `(id, name, version, description, host_api, source, engine)`.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn plugins(py: Python<'_>) -> PyResult<Vec<PluginRow>> {
     let snapshot = engine(py)?.registry.snapshot();
@@ -96,6 +113,9 @@ pub fn plugins(py: Python<'_>) -> PyResult<Vec<PluginRow>> {
 }
 
 /// The tools, by name, as dicts; `parameters` and `output` are JSON text.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn tools(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let snapshot = engine(py)?.registry.snapshot();
@@ -117,6 +137,9 @@ pub fn tools(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
 }
 
 /// The channels, by name: `(name, plugin)`.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn channels(py: Python<'_>) -> PyResult<Vec<(String, String)>> {
     let snapshot = engine(py)?.registry.snapshot();
@@ -125,6 +148,9 @@ pub fn channels(py: Python<'_>) -> PyResult<Vec<(String, String)>> {
 }
 
 /// The facades, by name: `(name, plugin, factory)`.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn facades(py: Python<'_>) -> PyResult<Vec<(String, String, Bound<'_, PyAny>)>> {
     let snapshot = engine(py)?.registry.snapshot();
@@ -138,6 +164,9 @@ pub fn facades(py: Python<'_>) -> PyResult<Vec<(String, String, Bound<'_, PyAny>
 }
 
 /// The mounts, by prefix: `(prefix, plugin, app)`.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn mounts(py: Python<'_>) -> PyResult<Vec<(String, String, Py<PyAny>)>> {
     let snapshot = engine(py)?.registry.snapshot();
@@ -155,6 +184,9 @@ pub fn mounts(py: Python<'_>) -> PyResult<Vec<(String, String, Py<PyAny>)>> {
 }
 
 /// Take a plugin out. The Python objects that it offered are let go before this returns. False when there was none.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn withdraw(py: Python<'_>, id: &str) -> PyResult<bool> {
     let engine = engine(py)?;
@@ -164,6 +196,9 @@ pub fn withdraw(py: Python<'_>, id: &str) -> PyResult<bool> {
 }
 
 /// Take out every plugin and forget every error. For tests.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn reset(py: Python<'_>) -> PyResult<()> {
     let engine = engine(py)?;
@@ -173,12 +208,18 @@ pub fn reset(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Rises by one with every change of what serves.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn generation(py: Python<'_>) -> PyResult<u64> {
     Ok(engine(py)?.registry.snapshot().generation())
 }
 
 /// Run a tool as the owner, on behalf of the running loop; JSON bytes in, an awaitable of JSON bytes out.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
 #[pyfunction]
 pub fn invoke<'py>(
     py: Python<'py>,

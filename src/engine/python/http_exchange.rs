@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Frame;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -19,29 +20,34 @@ use pyo3::types::{PyBytes, PyDict};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::engine::python::awaitable::{Done, finish, future};
-use crate::engine::python::convert::error_from_python;
+use crate::engine::python::awaitable::finish;
+use crate::engine::python::convert::{error_from_python, is_disconnect};
 use crate::engine::python::event_loop::{EventLoop, Poke, Signal};
 use crate::engine::python::http_message::{bytes_of, header, required};
-use crate::engine::python::job::{Deliver, Job, Parcel};
-use crate::engine::python::mounted::Mounted;
-use crate::engine::python::scope::Scope;
+use crate::engine::python::job::{Deliver, Parcel};
+use crate::engine::python::waiters::Waiters;
 use crate::kernel::call::{Body, Response};
 
 /// So many bytes of either body may wait between tokio and Python.
 const WINDOW: usize = 64 << 10;
 
+/// What an app is told that sends to a client which is gone (ASGI HTTP spec 2.4).
+const GONE: &str = "the client has gone";
+
 /// A request and its response. Shared by the tokio side, `receive` and `send`.
 pub struct Exchange {
     event_loop: Arc<EventLoop>,
     plugin: Arc<str>,
+    method: Method,
     key: AtomicU64,
     incoming: Mutex<Incoming>,
     /// Tells who pumps the request body that there is room again.
     room: Notify,
     outgoing: Mutex<Outgoing>,
-    /// Futures of the app that wait for something; touched on the loop's thread only.
-    waiting: Mutex<Waiting>,
+    /// Calls of `receive` that wait for a message.
+    pub receivers: Waiters,
+    /// Calls of `send` that wait for the client to read.
+    pub senders: Waiters,
 }
 
 #[derive(Default)]
@@ -52,8 +58,12 @@ struct Incoming {
     complete: bool,
     /// The app was told that the body is complete.
     told_complete: bool,
+    /// The app has asked for the body.
+    wanted: bool,
     /// The client is gone.
     disconnected: bool,
+    /// The app was told that the client is gone.
+    told_disconnected: bool,
 }
 
 struct Outgoing {
@@ -62,20 +72,21 @@ struct Outgoing {
     stream: Option<mpsc::UnboundedSender<Result<Bytes>>>,
     /// Bytes in the stream that tokio has not taken.
     bytes: usize,
+    /// Bytes that tokio has taken, and how many of them make the response complete, where that was announced.
+    taken: u64,
+    whole: Option<u64>,
+    /// The client has the whole response already: what the app still sends goes nowhere.
+    discards: bool,
     finished: bool,
 }
 
-#[derive(Default)]
-struct Waiting {
-    receive: Option<Py<PyAny>>,
-    send: Option<Py<PyAny>>,
-}
-
 impl Exchange {
-    /// An exchange with the pieces of the body that are there, and the end at which the response comes out.
+    /// An exchange for a request of this method with the body, where it is there already, and the end at which the
+    /// response comes out.
     pub fn new(
         event_loop: Arc<EventLoop>,
         plugin: Arc<str>,
+        method: Method,
         body: Option<Bytes>,
     ) -> (Arc<Self>, oneshot::Receiver<Result<Response>>) {
         let (reply, response) = oneshot::channel();
@@ -84,22 +95,70 @@ impl Exchange {
             incoming.complete = true;
             incoming.chunks.extend((!body.is_empty()).then_some(body));
         }
-        let outgoing = Outgoing { reply: Some(reply), head: None, stream: None, bytes: 0, finished: false };
+        let outgoing = Outgoing {
+            reply: Some(reply),
+            head: None,
+            stream: None,
+            bytes: 0,
+            taken: 0,
+            whole: None,
+            discards: false,
+            finished: false,
+        };
         let exchange = Arc::new(Self {
             event_loop,
             plugin,
+            method,
             key: AtomicU64::new(0),
             incoming: Mutex::new(incoming),
             room: Notify::new(),
             outgoing: Mutex::new(outgoing),
-            waiting: Mutex::default(),
+            receivers: Waiters::default(),
+            senders: Waiters::default(),
         });
         (exchange, response)
+    }
+
+    /// The loop that the app runs on.
+    pub fn event_loop(&self) -> &Arc<EventLoop> {
+        &self.event_loop
+    }
+
+    /// Whether the response is complete, or never will be.
+    pub fn is_finished(&self) -> bool {
+        self.outgoing().finished
+    }
+
+    /// Whether the client is gone.
+    pub fn is_disconnected(&self) -> bool {
+        self.incoming().disconnected
+    }
+
+    /// Answers with a failure instead of calling the app.
+    pub fn refuse(&self, error: Error) {
+        let reply = self.outgoing().reply.take();
+        if let Some(reply) = reply {
+            let _ = reply.send(Err(error));
+        }
     }
 
     /// Notes under which key the call runs, so that a client that leaves can end it.
     pub fn runs_as(&self, key: u64) {
         self.key.store(key, Ordering::Relaxed);
+    }
+
+    /// Waits until the app asks for the request body. False: it never will.
+    pub async fn wanted(&self) -> bool {
+        loop {
+            let asked = self.room.notified();
+            if self.incoming().wanted {
+                return true;
+            }
+            if self.incoming().disconnected || self.outgoing().finished {
+                return false;
+            }
+            asked.await;
+        }
     }
 
     /// Puts a piece of the request body in. Waits while too much waits there already.
@@ -132,10 +191,7 @@ impl Exchange {
     /// Says that the request body was cut short, or is larger than the limit. Who asked is told why; to the app the
     /// client is gone.
     pub fn cut(self: &Arc<Self>, error: Error) {
-        let reply = self.outgoing().reply.take();
-        if let Some(reply) = reply {
-            let _ = reply.send(Err(error));
-        }
+        self.refuse(error);
         self.disconnect();
     }
 
@@ -147,8 +203,11 @@ impl Exchange {
     }
 
     /// The next message for the app, or `None` when it has to wait.
-    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let mut incoming = self.incoming();
+        if !std::mem::replace(&mut incoming.wanted, true) {
+            self.room.notify_waiters();
+        }
         let body = match incoming.chunks.pop_front() {
             Some(chunk) => {
                 incoming.bytes -= chunk.len().min(incoming.bytes);
@@ -160,6 +219,7 @@ impl Exchange {
         let message = PyDict::new(py);
         let Some(body) = body else {
             if incoming.disconnected || self.outgoing().finished {
+                incoming.told_disconnected = incoming.disconnected;
                 message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
                 return Ok(Some(message));
             }
@@ -176,7 +236,7 @@ impl Exchange {
     }
 
     /// Takes `http.response.start`.
-    fn start(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<()> {
+    pub fn start(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<()> {
         let status: u16 = required(message, intern!(py, "status"))?.extract()?;
         let status = StatusCode::from_u16(status)
             .map_err(|_| PyValueError::new_err(format!("status {status} is not between 100 and 999")))?;
@@ -191,7 +251,11 @@ impl Exchange {
                 }
             }
         }
+        let gone = self.incoming().disconnected;
         let mut outgoing = self.outgoing();
+        if gone && outgoing.head.is_none() && outgoing.stream.is_none() && !outgoing.finished {
+            return Err(PyOSError::new_err(GONE));
+        }
         if outgoing.head.is_some() || outgoing.reply.is_none() {
             return Err(PyRuntimeError::new_err("http.response.start was sent already: a request has one response"));
         }
@@ -200,7 +264,7 @@ impl Exchange {
     }
 
     /// Takes `http.response.body`. Returns whether the app should wait before it sends more.
-    fn body(self: &Arc<Self>, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<bool> {
+    pub fn body(self: &Arc<Self>, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<bool> {
         let body = match message.get_item(intern!(py, "body"))? {
             Some(body) => bytes_of(&body)?,
             None => Bytes::new(),
@@ -214,15 +278,20 @@ impl Exchange {
         if outgoing.finished {
             return Err(PyRuntimeError::new_err("the response is complete: nothing can be sent after it"));
         }
+        if outgoing.discards {
+            outgoing.finished = !more;
+            return Ok(false);
+        }
         if let Some(stream) = &outgoing.stream {
             let open = body.is_empty() || stream.send(Ok(body.clone())).is_ok();
             outgoing.bytes += body.len();
             if !more {
                 outgoing.finished = true;
                 outgoing.stream = None;
+                self.room.notify_waiters();
             }
             if !open || gone {
-                return Err(PyOSError::new_err("the client has gone"));
+                return Err(PyOSError::new_err(GONE));
             }
             return Ok(more && outgoing.bytes > WINDOW);
         }
@@ -230,7 +299,7 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("http.response.body came before http.response.start"));
         };
         let Some(reply) = outgoing.reply.take() else {
-            return Err(PyOSError::new_err("the client has gone"));
+            return Err(PyOSError::new_err(GONE));
         };
         let body = if more {
             let (stream, chunks) = mpsc::unbounded_channel();
@@ -244,8 +313,16 @@ impl Exchange {
             outgoing.finished = true;
             Body::from(body)
         };
-        let wait = more && outgoing.bytes > WINDOW;
+        outgoing.whole = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if self.method == Method::HEAD {
+            outgoing.whole = outgoing.whole.and(Some(0));
+        }
+        let (wait, finished) = (more && outgoing.bytes > WINDOW, outgoing.finished);
         drop(outgoing);
+        if finished {
+            // Who still pumps the request body need not wait for the app's end.
+            self.room.notify_waiters();
+        }
         let mut response = http::Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -254,14 +331,17 @@ impl Exchange {
     }
 
     /// What the app's end means for the response. Returns whether it was a success.
-    fn end(&self, py: Python<'_>, outcome: PyResult<()>) -> bool {
+    pub fn end(&self, py: Python<'_>, outcome: PyResult<()>) -> bool {
         let mut outgoing = self.outgoing();
         let finished = std::mem::replace(&mut outgoing.finished, true);
         let (reply, stream) = (outgoing.reply.take(), outgoing.stream.take());
         drop(outgoing);
         self.room.notify_waiters();
+        let disconnected = self.incoming().disconnected;
         let error = match outcome {
-            Ok(()) if finished || self.incoming().disconnected => return true,
+            Ok(()) if finished || disconnected => return true,
+            // What it made of a client that has gone is no failure of its own (`ClientDisconnect`, a broken pipe).
+            Err(error) if disconnected && !finished && is_disconnect(py, &error) => return true,
             Ok(()) => Error::new(Kind::Plugin, "the app ended before its response was complete"),
             Err(error) => error_from_python(py, error),
         };
@@ -296,33 +376,29 @@ impl Exchange {
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Poke for Exchange {
     fn poke(&self, py: Python<'_>) {
-        let receive = self.waiting().receive.take();
-        let disconnected = self.incoming().disconnected;
-        match receive {
-            Some(waiter) => match self.next_message(py) {
-                Ok(Some(message)) => {
-                    // A waiter that gave up meanwhile loses nothing but this wake-up: the app is being cancelled.
-                    let _ = finish(waiter.bind(py), Ok(message.into_any()));
-                }
-                _ => self.waiting().receive = Some(waiter),
-            },
-            None if disconnected && !self.outgoing().finished => {
-                self.event_loop.cancel(py, self.key.load(Ordering::Relaxed));
-            }
-            None => {}
+        let mut told = false;
+        while let Some(waiter) = self.receivers.leave(py) {
+            let Ok(Some(message)) = self.next_message(py) else {
+                self.receivers.put_back(waiter);
+                break;
+            };
+            // It still waits: nobody else runs on this thread.
+            told = finish(&waiter, Ok(message.into_any())).unwrap_or(false);
         }
-        let open = self.outgoing().bytes <= WINDOW / 2 || disconnected;
-        let send = if open { self.waiting().send.take() } else { None };
-        if let Some(send) = send {
-            let _ = finish(send.bind(py), Ok(py.None().into_bound(py)));
+        let (disconnected, knows) = {
+            let incoming = self.incoming();
+            (incoming.disconnected, told || incoming.told_disconnected)
+        };
+        if disconnected && !knows && !self.outgoing().finished {
+            self.event_loop.cancel(py, self.key.load(Ordering::Relaxed));
+        }
+        while disconnected || self.outgoing().bytes <= WINDOW / 2 {
+            let Some(sender) = self.senders.leave(py) else { break };
+            let _ = finish(&sender, Ok(py.None().into_bound(py)));
         }
     }
 }
@@ -357,6 +433,7 @@ impl http_body::Body for ResponseStream {
                 let mut outgoing = self.exchange.outgoing();
                 let before = outgoing.bytes;
                 outgoing.bytes = before.saturating_sub(chunk.len());
+                outgoing.taken += chunk.len() as u64;
                 let opens = before > WINDOW / 2 && outgoing.bytes <= WINDOW / 2;
                 drop(outgoing);
                 if opens {
@@ -378,109 +455,21 @@ impl http_body::Body for ResponseStream {
 
 impl Drop for ResponseStream {
     fn drop(&mut self) {
-        if !self.ended {
+        if self.ended {
+            return;
+        }
+        // The server lets go of a body when as many bytes were sent as were announced: then nobody has gone.
+        let mut outgoing = self.exchange.outgoing();
+        let complete = outgoing.whole.is_some_and(|whole| outgoing.taken >= whole);
+        if complete {
+            outgoing.discards = true;
+            outgoing.bytes = 0;
+        }
+        drop(outgoing);
+        if complete {
+            self.exchange.event_loop.signal(Signal::Poke(self.exchange.clone()));
+        } else {
             self.exchange.disconnect();
         }
     }
-}
-
-/// `receive` of the app.
-#[pyclass(frozen, module = "plugbay._core")]
-struct Receive {
-    exchange: Arc<Exchange>,
-}
-
-#[pymethods]
-impl Receive {
-    fn __call__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(message) = self.exchange.next_message(py)? {
-            return Done::with(message.into_any());
-        }
-        let waiter = future(py, &self.exchange.event_loop)?;
-        self.exchange.waiting().receive = Some(waiter.clone().unbind());
-        Ok(waiter)
-    }
-}
-
-/// `send` of the app.
-#[pyclass(frozen, module = "plugbay._core")]
-struct Send {
-    exchange: Arc<Exchange>,
-}
-
-#[pymethods]
-impl Send {
-    fn __call__<'py>(&self, message: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-        let py = message.py();
-        let kind = required(message, intern!(py, "type"))?;
-        if kind.eq(intern!(py, "http.response.start"))? {
-            self.exchange.start(py, message)?;
-        } else if kind.eq(intern!(py, "http.response.body"))? {
-            if self.exchange.body(py, message)? {
-                let waiter = future(py, &self.exchange.event_loop)?;
-                self.exchange.waiting().send = Some(waiter.clone().unbind());
-                // The stream may have been emptied before the waiter stood there.
-                self.exchange.event_loop.signal(Signal::Poke(self.exchange.clone()));
-                return Ok(waiter);
-            }
-            // A `receive` that waits for the end of the exchange has it now.
-            if self.exchange.outgoing().finished && self.exchange.waiting().receive.is_some() {
-                self.exchange.event_loop.signal(Signal::Poke(self.exchange.clone()));
-            }
-        } else {
-            return Err(PyValueError::new_err(format!(
-                "expected a message of type http.response.start or http.response.body, found {}",
-                kind.repr()?
-            )));
-        }
-        Done::nothing(py)
-    }
-}
-
-impl Drop for Receive {
-    fn drop(&mut self) {
-        // Attached: the app lets go of it on a Python thread.
-        let waiting = std::mem::take(&mut *self.exchange.waiting());
-        drop(waiting);
-    }
-}
-
-/// The call of an ASGI app with a request.
-pub struct HttpJob {
-    /// The request and its response.
-    pub exchange: Arc<Exchange>,
-    /// What the scope is made of; taken by the call.
-    pub scope: Option<Scope>,
-}
-
-impl Job for HttpJob {
-    fn call<'py>(&mut self, py: Python<'py>, target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let mounted = target.cast::<Mounted>()?.get();
-        let scope = self.scope.take().expect("an app is called once a request");
-        let scope = scope.into_python(py, mounted.state(py))?;
-        let receive = Bound::new(py, Receive { exchange: self.exchange.clone() })?;
-        let send = Bound::new(py, Send { exchange: self.exchange.clone() })?;
-        mounted.app(py).call1((scope, receive, send))
-    }
-
-    fn settle(&mut self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> bool {
-        self.exchange.end(py, outcome.map(drop))
-    }
-
-    fn refuse(&mut self, error: Error) {
-        let reply = self.exchange.outgoing().reply.take();
-        if let Some(reply) = reply {
-            let _ = reply.send(Err(error));
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.exchange.incoming().disconnected
-    }
-
-    fn has_answer(&self) -> bool {
-        false
-    }
-
-    fn deliver(self: Box<Self>) {}
 }

@@ -6,7 +6,9 @@ pub mod bell; // 2.00
 pub mod convert; // 2.00
 pub mod http_message; // 2.00
 pub mod mounted; // 2.00
+pub mod new_task; // 2.00
 pub mod scope; // 2.00
+pub mod waiters; // 2.00
 pub mod job; // 2.01
 pub mod lane; // 2.01
 pub mod event_loop; // 2.02
@@ -16,10 +18,12 @@ pub mod watch; // 2.03
 pub mod bridge; // 2.04
 pub mod http_exchange; // 2.04
 pub mod handlers; // 2.05
+pub mod http_call; // 2.05
 pub mod socket_exchange; // 2.05
-pub mod asgi; // 2.06
 pub mod channels; // 2.06
 pub mod direct; // 2.06
 pub mod engine; // 2.06
-pub mod draft; // 2.07
-pub mod face; // 2.08
+pub mod socket_call; // 2.06
+pub mod asgi; // 2.07
+pub mod draft; // 2.08
+pub mod face; // 2.09

@@ -16,17 +16,18 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::engine::python::awaitable::{Done, finish, future};
-use crate::engine::python::convert::error_from_python;
+use crate::engine::python::awaitable::finish;
+use crate::engine::python::convert::{error_from_python, is_disconnect};
 use crate::engine::python::event_loop::{EventLoop, Poke, Signal};
 use crate::engine::python::http_message::{bytes_of, header, required};
-use crate::engine::python::job::Job;
-use crate::engine::python::mounted::Mounted;
-use crate::engine::python::scope::Scope;
+use crate::engine::python::waiters::Waiters;
 use crate::kernel::call::{Body, Response, SocketMessage};
 
 /// So many messages of the client may wait for the app.
 const WAITING: usize = 16;
+
+/// What an app is told that sends to a client which is gone (ASGI WebSocket spec 2.4).
+const GONE: &str = "the client has gone";
 
 /// A WebSocket between tokio and an app.
 pub struct SocketExchange {
@@ -37,9 +38,10 @@ pub struct SocketExchange {
     /// Tells the pump that there is room again.
     room: Notify,
     outgoing: mpsc::Sender<SocketMessage>,
-    /// Futures of the app; touched on the loop's thread only.
-    receive: Mutex<Option<Py<PyAny>>>,
-    send: Mutex<Option<(Py<PyAny>, SocketMessage)>>,
+    /// Calls of `receive` that wait for a message.
+    pub receivers: Waiters,
+    /// Calls of `send` that wait for the client to read; each has a message in `unsent`.
+    pub senders: Waiters,
 }
 
 struct State {
@@ -49,6 +51,8 @@ struct State {
     closed: bool,
     /// What the client said and the app has not taken.
     incoming: VecDeque<SocketMessage>,
+    /// What the app said and the client has no room for yet.
+    unsent: VecDeque<SocketMessage>,
     /// The client is gone; with which code.
     gone: Option<(u16, Box<str>)>,
     told_gone: bool,
@@ -69,6 +73,7 @@ impl SocketExchange {
             accepted: false,
             closed: false,
             incoming: VecDeque::new(),
+            unsent: VecDeque::new(),
             gone: None,
             told_gone: false,
             refusal: None,
@@ -80,10 +85,28 @@ impl SocketExchange {
             state: Mutex::new(state),
             room: Notify::new(),
             outgoing,
-            receive: Mutex::default(),
-            send: Mutex::default(),
+            receivers: Waiters::default(),
+            senders: Waiters::default(),
         });
         (exchange, response)
+    }
+
+    /// The loop that the app runs on.
+    pub fn event_loop(&self) -> &Arc<EventLoop> {
+        &self.event_loop
+    }
+
+    /// Whether the client is gone.
+    pub fn is_gone(&self) -> bool {
+        self.state().gone.is_some()
+    }
+
+    /// Answers the handshake with a failure instead of calling the app.
+    pub fn refuse(&self, error: Error) {
+        let reply = self.state().reply.take();
+        if let Some(reply) = reply {
+            let _ = reply.send(Err(error));
+        }
     }
 
     /// Notes under which key the call runs, so that it can be ended.
@@ -91,32 +114,46 @@ impl SocketExchange {
         self.key.store(key, Ordering::Relaxed);
     }
 
-    /// Moves what the client says to the app until either is gone, and tells the app that there is room for what it
-    /// says.
+    /// Moves what the client says to the app, and what the app has said before there was room to the client, until the
+    /// socket has ended.
     pub async fn pump(self: Arc<Self>, mut incoming: mpsc::Receiver<SocketMessage>) {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            let full = self.state().incoming.len() >= WAITING;
+            let (full, unsent) = {
+                let state = self.state();
+                (state.incoming.len() >= WAITING && !state.closed, !state.unsent.is_empty())
+            };
             tokio::select! {
                 message = incoming.recv(), if !full => match message {
                     Some(SocketMessage::Close(code, reason)) => return self.leave(code, reason),
-                    Some(message) => self.state().incoming.push_back(message),
+                    Some(message) => self.hear(message),
                     None => return self.leave(1006, Box::default()),
                 },
-                () = room => {}
-                // `reserve` needs nothing back: the permit is dropped, and the app is told to try again.
-                permit = self.outgoing.reserve(), if self.has_unsent() => {
-                    if permit.is_err() {
-                        return self.leave(1006, Box::default());
-                    }
-                }
+                () = room => continue,
+                permit = self.outgoing.reserve(), if unsent => match permit {
+                    Ok(permit) => self.send_on(permit),
+                    Err(_) => return self.leave(1006, Box::default()),
+                },
+                // Nothing is read while the app takes nothing: this is how the end is seen then.
+                () = self.outgoing.closed(), if full => return self.leave(1006, Box::default()),
             }
             self.event_loop.signal(Signal::Poke(self.clone()));
-            if self.state().closed {
-                return;
-            }
+        }
+    }
+
+    fn hear(&self, message: SocketMessage) {
+        let mut state = self.state();
+        if !state.closed {
+            state.incoming.push_back(message);
+        }
+    }
+
+    fn send_on(&self, permit: mpsc::Permit<'_, SocketMessage>) {
+        let said = self.state().unsent.pop_front();
+        if let Some(said) = said {
+            permit.send(said);
         }
     }
 
@@ -126,11 +163,8 @@ impl SocketExchange {
         self.event_loop.signal(Signal::Poke(self.clone()));
     }
 
-    fn has_unsent(&self) -> bool {
-        self.send.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    /// The next message for the app, or `None` when it has to wait.
+    pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let mut state = self.state();
         let message = PyDict::new(py);
         let kind = intern!(py, "type");
@@ -162,13 +196,13 @@ impl SocketExchange {
         Ok(None)
     }
 
-    /// Takes what the app says. Returns a message for which there is no room yet.
-    fn say(&self, message: &Bound<'_, PyDict>) -> PyResult<Option<SocketMessage>> {
+    /// Takes what the app says. Returns whether the app should wait before it says more.
+    pub fn say(&self, message: &Bound<'_, PyDict>) -> PyResult<bool> {
         let py = message.py();
         let kind = required(message, intern!(py, "type"))?;
         let kind = kind.cast::<PyString>()?.to_cow()?;
         match &*kind {
-            "websocket.accept" => self.accept(message).map(|()| None),
+            "websocket.accept" => self.accept(message).map(|()| false),
             "websocket.close" => self.close(message),
             "websocket.send" => {
                 let text = message.get_item(intern!(py, "text"))?.filter(|text| !text.is_none());
@@ -190,18 +224,34 @@ impl SocketExchange {
                 let status: u16 = required(message, intern!(py, "status"))?.extract()?;
                 let status = StatusCode::from_u16(status).map_err(|error| PyValueError::new_err(error.to_string()))?;
                 self.state().refusal = Some((status, headers_of(message)?, Vec::new()));
-                Ok(None)
+                Ok(false)
             }
-            "websocket.http.response.body" => self.refuse_with_body(message).map(|()| None),
+            "websocket.http.response.body" => self.refuse_with_body(message).map(|()| false),
             other => Err(PyValueError::new_err(format!("expected a websocket message, found type {other:?}"))),
         }
     }
 
-    fn put(&self, said: SocketMessage) -> PyResult<Option<SocketMessage>> {
-        match self.outgoing.try_send(said) {
-            Ok(()) => Ok(None),
-            Err(mpsc::error::TrySendError::Full(said)) => Ok(Some(said)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(PyOSError::new_err("the client has gone")),
+    /// Sends a message, or keeps it until there is room, behind those that wait already. Returns whether it waits.
+    fn put(&self, said: SocketMessage) -> PyResult<bool> {
+        let mut state = self.state();
+        if state.gone.is_some() {
+            return Err(PyOSError::new_err(GONE));
+        }
+        let sent = if state.unsent.is_empty() {
+            self.outgoing.try_send(said)
+        } else {
+            Err(mpsc::error::TrySendError::Full(said))
+        };
+        match sent {
+            Ok(()) => Ok(false),
+            Err(mpsc::error::TrySendError::Full(said)) => {
+                state.unsent.push_back(said);
+                drop(state);
+                // Who pumps waits for room from now on.
+                self.room.notify_one();
+                Ok(true)
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(PyOSError::new_err(GONE)),
         }
     }
 
@@ -221,7 +271,7 @@ impl SocketExchange {
         answer(reply, StatusCode::SWITCHING_PROTOCOLS, headers, Bytes::new())
     }
 
-    fn close(&self, message: &Bound<'_, PyDict>) -> PyResult<Option<SocketMessage>> {
+    fn close(&self, message: &Bound<'_, PyDict>) -> PyResult<bool> {
         let py = message.py();
         let mut state = self.state();
         if state.closed {
@@ -232,7 +282,7 @@ impl SocketExchange {
             drop(state);
             // Refused before it was accepted: the handshake is answered with 403 (ASGI WebSocket spec, "Close").
             answer(reply, StatusCode::FORBIDDEN, HeaderMap::new(), Bytes::new())?;
-            return Ok(None);
+            return Ok(false);
         }
         drop(state);
         let code: u16 = match message.get_item(intern!(py, "code"))?.filter(|it| !it.is_none()) {
@@ -269,7 +319,7 @@ impl SocketExchange {
     }
 
     /// What the app's end means for the socket. Returns whether it was a success.
-    fn end(&self, py: Python<'_>, outcome: PyResult<()>) -> bool {
+    pub fn end(&self, py: Python<'_>, outcome: PyResult<()>) -> bool {
         let mut state = self.state();
         let reply = state.reply.take();
         let closed = std::mem::replace(&mut state.closed, true);
@@ -279,11 +329,13 @@ impl SocketExchange {
         let error = match outcome {
             Ok(()) if reply.is_none() => {
                 if !closed && !gone {
-                    let _ = self.outgoing.try_send(SocketMessage::Close(1000, Box::default()));
+                    let _ = self.put(SocketMessage::Close(1000, Box::default()));
                 }
                 return true;
             }
             Ok(()) => Error::new(Kind::Plugin, "the app ended before it accepted or refused the WebSocket"),
+            // What it made of a client that has gone is no failure of its own.
+            Err(error) if gone && is_disconnect(py, &error) => return true,
             Err(error) => error_from_python(py, error),
         };
         let error = error.blame(self.plugin.clone());
@@ -301,7 +353,7 @@ impl SocketExchange {
                     error.message(),
                     error.detail().unwrap_or_default().trim_end()
                 );
-                let _ = self.outgoing.try_send(SocketMessage::Close(1011, "the plugin failed".into()));
+                let _ = self.put(SocketMessage::Close(1011, "the plugin failed".into()));
             }
         }
         false
@@ -314,28 +366,25 @@ impl SocketExchange {
 
 impl Poke for SocketExchange {
     fn poke(&self, py: Python<'_>) {
-        let receive = self.receive.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waiter) = receive {
-            match self.next_message(py) {
-                Ok(Some(message)) => {
-                    let _ = finish(waiter.bind(py), Ok(message.into_any()));
-                }
-                _ => *self.receive.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter),
-            }
-        } else if self.state().gone.is_some() && !self.state().accepted {
+        while let Some(waiter) = self.receivers.leave(py) {
+            let Ok(Some(message)) = self.next_message(py) else {
+                self.receivers.put_back(waiter);
+                break;
+            };
+            let _ = finish(&waiter, Ok(message.into_any()));
+        }
+        let (gone, unsent, cancels) = {
+            let state = self.state();
+            let gone = state.gone.is_some();
+            (gone, state.unsent.len(), gone && !state.accepted && !state.told_gone)
+        };
+        if cancels {
             self.event_loop.cancel(py, self.key.load(Ordering::Relaxed));
         }
-        let send = self.send.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((waiter, said)) = send {
-            match self.put(said) {
-                Ok(None) => {
-                    let _ = finish(waiter.bind(py), Ok(py.None().into_bound(py)));
-                }
-                Ok(Some(said)) => *self.send.lock().unwrap_or_else(PoisonError::into_inner) = Some((waiter, said)),
-                Err(error) => {
-                    let _ = finish(waiter.bind(py), Err(error));
-                }
-            }
+        while gone || self.senders.len() > unsent {
+            let Some(sender) = self.senders.leave(py) else { break };
+            let outcome = if gone { Err(PyOSError::new_err(GONE)) } else { Ok(py.None().into_bound(py)) };
+            let _ = finish(&sender, outcome);
         }
     }
 }
@@ -349,7 +398,7 @@ fn answer(
     let mut response = http::Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    reply.send(Ok(response)).map_err(|_| PyOSError::new_err("the client has gone"))
+    reply.send(Ok(response)).map_err(|_| PyOSError::new_err(GONE))
 }
 
 fn headers_of(message: &Bound<'_, PyDict>) -> PyResult<HeaderMap> {
@@ -362,94 +411,4 @@ fn headers_of(message: &Bound<'_, PyDict>) -> PyResult<HeaderMap> {
         }
     }
     Ok(headers)
-}
-
-/// `receive` of the app.
-#[pyclass(frozen, module = "plugbay._core")]
-struct SocketReceive {
-    exchange: Arc<SocketExchange>,
-}
-
-#[pymethods]
-impl SocketReceive {
-    fn __call__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(message) = self.exchange.next_message(py)? {
-            return Done::with(message.into_any());
-        }
-        let waiter = future(py, &self.exchange.event_loop)?;
-        *self.exchange.receive.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiter.clone().unbind());
-        Ok(waiter)
-    }
-}
-
-impl Drop for SocketReceive {
-    fn drop(&mut self) {
-        // Attached: the app lets go of it on a Python thread.
-        let receive = self.exchange.receive.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(receive);
-        let send = self.exchange.send.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(send);
-    }
-}
-
-/// `send` of the app.
-#[pyclass(frozen, module = "plugbay._core")]
-struct SocketSend {
-    exchange: Arc<SocketExchange>,
-}
-
-#[pymethods]
-impl SocketSend {
-    fn __call__<'py>(&self, message: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-        let py = message.py();
-        let Some(unsent) = self.exchange.say(message)? else { return Done::nothing(py) };
-        let waiter = future(py, &self.exchange.event_loop)?;
-        *self.exchange.send.lock().unwrap_or_else(PoisonError::into_inner) = Some((waiter.clone().unbind(), unsent));
-        // The pump waits for room from now on.
-        self.exchange.room.notify_one();
-        Ok(waiter)
-    }
-}
-
-/// The call of an ASGI app with a WebSocket.
-pub struct SocketJob {
-    /// The socket.
-    pub exchange: Arc<SocketExchange>,
-    /// What the scope is made of; taken by the call.
-    pub scope: Option<Scope>,
-}
-
-impl Job for SocketJob {
-    fn call<'py>(&mut self, py: Python<'py>, target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let mounted = target.cast::<Mounted>()?.get();
-        let scope = self.scope.take().expect("an app is called once a socket");
-        let scope = scope.into_python(py, mounted.state(py))?;
-        let extensions = PyDict::new(py);
-        extensions.set_item("websocket.http.response", PyDict::new(py))?;
-        scope.set_item(intern!(py, "extensions"), extensions)?;
-        let receive = Bound::new(py, SocketReceive { exchange: self.exchange.clone() })?;
-        let send = Bound::new(py, SocketSend { exchange: self.exchange.clone() })?;
-        mounted.app(py).call1((scope, receive, send))
-    }
-
-    fn settle(&mut self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> bool {
-        self.exchange.end(py, outcome.map(drop))
-    }
-
-    fn refuse(&mut self, error: Error) {
-        let reply = self.exchange.state().reply.take();
-        if let Some(reply) = reply {
-            let _ = reply.send(Err(error));
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.exchange.state().gone.is_some()
-    }
-
-    fn has_answer(&self) -> bool {
-        false
-    }
-
-    fn deliver(self: Box<Self>) {}
 }

@@ -126,7 +126,7 @@ impl Watch {
             if quiet && idle {
                 self.sleep();
             } else {
-                std::thread::sleep(TICK);
+                std::thread::park_timeout(TICK);
             }
         }
     }

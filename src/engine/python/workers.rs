@@ -6,7 +6,7 @@
 //! that sleeps delays nobody else.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,10 @@ pub struct Workers {
     leader: AtomicU64,
     seats: Mutex<Seats>,
     lead_is_free: Condvar,
+    /// How many threads are inside a handler.
+    inside: AtomicUsize,
+    /// Whether a thread is being made for those that are stuck.
+    hiring: AtomicBool,
 }
 
 /// Who is in the pool.
@@ -92,6 +96,8 @@ impl Workers {
             leader: AtomicU64::new(0),
             seats: Mutex::default(),
             lead_is_free: Condvar::new(),
+            inside: AtomicUsize::new(0),
+            hiring: AtomicBool::new(false),
         }))
     }
 
@@ -171,14 +177,39 @@ impl Workers {
         }
     }
 
-    /// Takes the lead from a leader that has been inside one handler for too long. The watch calls this.
-    pub fn relieve(&self) {
+    /// Takes the lead from a leader that has been inside one handler for too long, and has a thread made when all are
+    /// taken and some are stuck. The watch calls this.
+    pub fn relieve(self: &Arc<Self>) {
         let leader = self.leader.load(Ordering::Acquire);
         let seats = self.seats();
+        let deserted = leader == 0 && seats.standby == 0 && !seats.stopping;
+        if deserted && !self.lane.is_empty() && seats.threads.len() < self.room(&seats) {
+            drop(seats);
+            return self.hire_apart();
+        }
         let Some(seat) = seats.threads.get(&leader) else { return };
         let late = seat.running().as_ref().is_some_and(|running| running.since.elapsed() > LEAD);
         if late && self.leader.compare_exchange(leader, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.lead_is_free.notify_one();
+        }
+    }
+
+    /// Makes a thread from outside Python, on one that may wait for the interpreter.
+    fn hire_apart(self: &Arc<Self>) {
+        if self.hiring.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let workers = self.clone();
+        let asked = std::thread::Builder::new().name("plugbay-hire".into()).spawn(move || {
+            Python::attach(|py| {
+                if let Err(error) = workers.hire(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+            workers.hiring.store(false, Ordering::Release);
+        });
+        if asked.is_err() {
+            self.hiring.store(false, Ordering::Release);
         }
     }
 
@@ -308,7 +339,8 @@ impl Workers {
             return;
         }
         let facts = handler.facts();
-        if facts.slow.load(Ordering::Relaxed) && self.held_by(&facts.plugin) >= self.limit / 2 {
+        // Looked at closely only when so many threads are taken that one plugin may have half of them.
+        if self.inside.load(Ordering::Relaxed) >= self.limit / 2 && self.held_by(&facts.plugin) >= self.limit / 2 {
             let message =
                 format!("half of all worker threads are inside plugin {} already: try again later", facts.plugin);
             job.refuse(Error::new(Kind::Busy, message).blame(facts.plugin.clone()));
@@ -317,6 +349,7 @@ impl Workers {
         let target = handler.target(py);
         let since = Instant::now();
         *seat.running() = Some(Running { handler: handler.clone(), key, since, abandoned: false });
+        self.inside.fetch_add(1, Ordering::Relaxed);
         let outcome = job.call(py, &target);
         facts.meter.called();
         if !job.settle(py, outcome) {
@@ -324,6 +357,7 @@ impl Workers {
         }
         drop(target);
         *seat.running() = None;
+        self.inside.fetch_sub(1, Ordering::Relaxed);
         let time = since.elapsed();
         facts.slow.store(time > SLOW, Ordering::Relaxed);
         facts.meter.ran(time);

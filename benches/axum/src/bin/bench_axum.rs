@@ -61,8 +61,15 @@ async fn listen(socket: WebSocket, listeners: Listeners) {
     listeners.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
     let (mut write, mut read) = socket.split();
     tokio::spawn(async move {
-        while let Some(text) = outbox.recv().await {
-            if write.send(Message::Text(text)).await.is_err() {
+        // What waits together is written together.
+        let mut waiting = Vec::new();
+        while outbox.recv_many(&mut waiting, 64).await > 0 {
+            for text in waiting.drain(..) {
+                if write.feed(Message::Text(text)).await.is_err() {
+                    return;
+                }
+            }
+            if write.flush().await.is_err() {
                 return;
             }
         }

@@ -1,9 +1,10 @@
 //! The WebSocket load: many sockets from one thread, and how many messages came back.
 //!
-//! `bench-load echo|fanout --url ws://… --connections N --seconds S --send TEXT [--token T] [--hello N] [--open TEXT]`
+//! `bench-load echo|fanout --url ws://… --connections N --seconds S --send TEXT --expect TEXT [--token T] [--hello N]
+//! [--open TEXT] [--flight N]`
 //!
-//! `echo`: each socket sends `--send`, waits for one frame, sends again. `fanout`: the first socket sends `--send` and
-//! does so again when every socket has had one more frame. `--hello` frames are skipped on each new socket; `--open` is
+//! `echo`: each socket sends `--send`, waits for one frame, sends again. `fanout`: the first socket sends `--send`, `--flight`
+//! times at first, and once more whenever every socket has had one more frame. Each frame must hold `--expect`. `--hello` frames are skipped on each new socket; `--open` is
 //! sent on each before the start, and one frame waited for. The first tenth of the time, at least half a second, is not
 //! counted. Prints one JSON object: `{"messages", "seconds"}`; and the line `counting` when the count begins.
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -32,9 +33,11 @@ struct Options {
     connections: usize,
     seconds: f64,
     send: Utf8Bytes,
+    expect: Rc<str>,
     token: Option<String>,
     hello: usize,
     open: Option<Utf8Bytes>,
+    flight: usize,
 }
 
 impl Options {
@@ -50,9 +53,11 @@ impl Options {
             connections: need("connections")?.parse()?,
             seconds: need("seconds")?.parse()?,
             send: need("send")?.into(),
+            expect: need("expect")?.into(),
             token: given.get("token").map(|token| (*token).to_owned()),
             hello: given.get("hello").unwrap_or(&"0").parse()?,
             open: given.get("open").map(|text| (*text).into()),
+            flight: given.get("flight").unwrap_or(&"1").parse()?,
         })
     }
 }
@@ -89,23 +94,30 @@ async fn next_text(socket: &mut Socket) -> Result<Utf8Bytes, Failure> {
 }
 
 /// What all sockets count together.
-#[derive(Default)]
 struct Count {
+    /// What a frame must hold.
+    expect: Rc<str>,
     messages: AtomicU64,
     stopping: AtomicBool,
-    /// Told when every socket has had the message that was sent last.
-    round: Notify,
+    /// How many messages the speaker may send: one more for each that every socket has had.
+    round: Semaphore,
+}
+
+impl Count {
+    /// Counts one frame; how many there are now.
+    fn add(&self, text: &str) -> Result<u64, Failure> {
+        if !text.contains(&*self.expect) {
+            return Err(format!("expected a frame with {}, found {text}", self.expect).into());
+        }
+        Ok(self.messages.fetch_add(1, Ordering::Relaxed) + 1)
+    }
 }
 
 /// Sends, waits, sends again.
 async fn echo(mut socket: Socket, send: Utf8Bytes, count: Rc<Count>) -> Result<(), Failure> {
     while !count.stopping.load(Ordering::Relaxed) {
         socket.send(Message::Text(send.clone())).await?;
-        let text = next_text(&mut socket).await?;
-        if text.contains("\"event\":\"error\"") {
-            return Err(format!("the server answered with an error: {text}").into());
-        }
-        count.messages.fetch_add(1, Ordering::Relaxed);
+        count.add(&next_text(&mut socket).await?)?;
     }
     Ok(())
 }
@@ -118,12 +130,9 @@ async fn listen(
 ) -> Result<(), Failure> {
     while !count.stopping.load(Ordering::Relaxed) {
         match socket.next().await.ok_or("the server closed the socket")?? {
-            Message::Text(_) => {}
+            Message::Text(text) if count.add(&text)?.is_multiple_of(listeners) => count.round.add_permits(1),
             Message::Close(frame) => return Err(format!("the server closed the socket: {frame:?}").into()),
-            _ => continue,
-        }
-        if (count.messages.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(listeners) {
-            count.round.notify_one();
+            _ => {}
         }
     }
     Ok(())
@@ -142,8 +151,8 @@ fn start_fan_out(sockets: Vec<Socket>, send: Utf8Bytes, count: &Rc<Count>, tasks
     let (mut speaker, count) = (speaker.expect("at least one connection was asked for"), count.clone());
     tasks.push(tokio::task::spawn_local(async move {
         while !count.stopping.load(Ordering::Relaxed) {
+            count.round.acquire().await?.forget();
             speaker.send(Message::Text(send.clone())).await?;
-            count.round.notified().await;
         }
         Ok(())
     }));
@@ -156,7 +165,12 @@ async fn run(kind: &str, options: Options) -> Result<(), Failure> {
     for _ in 0..options.connections.max(1) {
         sockets.push(open(&options).await?);
     }
-    let count = Rc::new(Count::default());
+    let count = Rc::new(Count {
+        expect: options.expect.clone(),
+        messages: AtomicU64::new(0),
+        stopping: AtomicBool::new(false),
+        round: Semaphore::new(options.flight),
+    });
     let mut tasks = Tasks::new();
     match kind {
         "echo" => {

@@ -1,0 +1,5 @@
+from plugbay import BackendPlugin
+
+
+class PLUGIN(BackendPlugin):
+    pass

@@ -1,0 +1,1 @@
+from plugbay import BackendPlugin  # noqa: F401

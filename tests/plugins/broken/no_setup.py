@@ -1,0 +1,5 @@
+from plugbay import BackendPlugin, PluginManifest
+
+
+class PLUGIN(BackendPlugin):
+    manifest = PluginManifest(id="no-setup", name="No setup")

@@ -1,0 +1,1 @@
+raise RuntimeError("I do not want to be imported")

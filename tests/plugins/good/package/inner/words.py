@@ -1,0 +1,6 @@
+"""Words."""
+
+
+def shout(text: str) -> str:
+    """Say it loudly."""
+    return text.upper()
