@@ -126,6 +126,7 @@ impl PythonEngine {
             self.bridge.start_courier(&self.shutdown);
             self.bridge
                 .start_workers(py)
+                .and_then(|()| py.import("atexit")?.call_method1("register", (AtExit { bridge: self.bridge.clone() },)))
                 .map_err(|error| Error::new(Kind::Internal, format!("Python cannot start a thread: {error}")))?;
         }
         Ok(handle)
@@ -151,6 +152,20 @@ impl PythonEngine {
         let awaited = into_python(py, runtime, locals, run)?;
         awaited.call_method1("add_done_callback", (Detach { event_loop },))?;
         Ok(awaited)
+    }
+}
+
+/// Ends the threads of an engine without a host before the interpreter is finalized.
+#[pyclass(frozen, module = "plugbay._core")]
+struct AtExit {
+    bridge: Bridge,
+}
+
+#[pymethods]
+impl AtExit {
+    fn __call__(&self, py: Python<'_>) {
+        py.detach(|| self.bridge.close_answers());
+        self.bridge.close(py);
     }
 }
 

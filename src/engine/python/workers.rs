@@ -21,6 +21,8 @@ use crate::engine::python::lane::Lane;
 const LEAD: Duration = Duration::from_millis(4);
 /// A handler that ran for longer than this is expected to do so again.
 const SLOW: Duration = Duration::from_millis(1);
+/// So long a thread may take to end that is inside no handler.
+const JOIN: Duration = Duration::from_secs(1);
 /// One batch runs at most so many questions before others may have the GIL and the answers go out.
 const BATCH: usize = 64;
 /// One batch holds the GIL at most so long.
@@ -49,6 +51,8 @@ struct Seats {
     next: u64,
     /// Every thread, by its number.
     threads: HashMap<u64, Arc<Seat>>,
+    /// Every thread as Python knows it, by its number.
+    objects: HashMap<u64, Py<PyAny>>,
     standby: usize,
     stopping: bool,
     /// Calls that went on after their caller was answered `timeout` or had gone, since the start.
@@ -122,6 +126,23 @@ impl Workers {
             self.answers.put(Parcel::Job(job));
         }
         self.answers.flush();
+    }
+
+    /// Waits until the threads that are inside no handler have ended; after [`Workers::stop`].
+    ///
+    /// # Errors
+    /// What `threading` raises.
+    pub fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let threads = {
+            let mut seats = self.seats();
+            let objects = std::mem::take(&mut seats.objects);
+            let stuck = |number: &u64| seats.threads.get(number).is_some_and(|seat| seat.running().is_some());
+            objects.into_iter().map(|(number, thread)| (stuck(&number), thread)).collect::<Vec<_>>()
+        };
+        for (_, thread) in threads.iter().filter(|(stuck, _)| !stuck) {
+            thread.bind(py).call_method1("join", (JOIN.as_secs_f64(),))?;
+        }
+        Ok(())
     }
 
     /// Puts a question. Never waits.
@@ -230,8 +251,9 @@ impl Workers {
         keywords.set_item("name", format!("plugbay-worker-{number}"))?;
         // A stuck thread must not keep the process.
         keywords.set_item("daemon", true)?;
-        let started = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?.call_method0("start");
-        if let Err(error) = started {
+        let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
+        self.seats().objects.insert(number, thread.clone().unbind());
+        if let Err(error) = thread.call_method0("start") {
             let mut seats = self.seats();
             seats.threads.remove(&number);
             seats.standby -= 1;
