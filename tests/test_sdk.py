@@ -359,7 +359,6 @@ def test_a_tool_call_never_raises() -> None:
         ("fail", None): "plugin",
         ("refuse", None): "denied",
         ("number", '{"n": "one"}'): "invalid",
-        ("number", '{"n": 1, "m": 2}'): "invalid",
         ("effect", None): "denied",
         ("opaque", None): "plugin",
         ("lies", None): "plugin",
@@ -371,6 +370,7 @@ def test_a_tool_call_never_raises() -> None:
         assert answer["code"] == code, (name, answer)
         assert answer["error"]
     assert invoke("number", {"n": 1}) == 1
+    assert invoke("number", {"n": 1, "m": 2}) == 1
     assert invoke("number", {"n": {1}})["code"] == "invalid"
     assert invoke("number", [1])["code"] == "invalid"
     assert invoke(3)["code"]
