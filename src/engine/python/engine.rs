@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
+use crate::base::log;
 use crate::base::settings::{Limits, Mode};
 use crate::base::shutdown::Shutdown;
 use crate::engine::python::bridge::Bridge;
@@ -142,7 +143,7 @@ impl PythonEngine {
         let runtime = self.runtime(py).map_err(|error| error_into_python(py, &error))?;
         let locals = TaskLocals::with_running_loop(py)?.copy_context(py)?;
         let toolbox = self.toolbox.clone();
-        let run = async move { toolbox.run(call).await };
+        let run = async move { toolbox.run(call).await.inspect_err(log::report) };
         if self.bridge.is_open() {
             return into_python(py, runtime, locals, run);
         }

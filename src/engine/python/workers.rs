@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::base::error::{Error, Kind};
@@ -372,7 +374,7 @@ impl Workers {
         let since = Instant::now();
         *seat.running() = Some(Running { handler: handler.clone(), key, since, abandoned: false });
         self.inside.fetch_add(1, Ordering::Relaxed);
-        let outcome = job.call(py, &target);
+        let outcome = in_own_context(&target).and_then(|target| job.call(py, &target));
         facts.meter.called();
         if !job.settle(py, outcome) {
             facts.meter.failed();
@@ -397,6 +399,16 @@ impl Workers {
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `target` as a callable that runs in a copy of the thread's context, so that what it sets there ends with the call.
+fn in_own_context<'py>(target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = target.py();
+    let context = COPY.import(py, "contextvars", "copy_context")?.call0()?;
+    let run = context.getattr(intern!(py, "run"))?;
+    PARTIAL.import(py, "functools", "partial")?.call1((run, target))
 }
 
 impl Seat {
