@@ -363,5 +363,5 @@ def test_invoke_agent_tool_never_raises_and_needs_no_host(tmp_path: Any) -> None
     assert codes == [
         "not_found", "not_found", "not_found", "invalid", "plugin",
         "invalid", "invalid", "plugin", "plugin", "denied",
-        "invalid", "invalid", "not_found", "not_found", "invalid", "not_found",
+        "invalid", "invalid", "invalid", "invalid", "plugin", "not_found",
     ]  # fmt: skip
