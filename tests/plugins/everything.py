@@ -16,7 +16,7 @@ class Note(BaseModel):
     """A note."""
 
     title: str = Field(max_length=80)
-    stars: int = Field(default=0, ge=0, le=5)
+    stars: int = Field(default=0, ge=0, le=5, strict=True)
 
 
 @calls.get("/plain")
