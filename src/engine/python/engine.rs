@@ -4,9 +4,12 @@
 //! be loaded, listed and called in any Python process.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::generic::{ContextExt, JoinError, Runtime};
 use tokio::runtime::Handle;
@@ -18,6 +21,7 @@ use crate::base::shutdown::Shutdown;
 use crate::engine::python::bridge::Bridge;
 use crate::engine::python::convert::error_into_python;
 use crate::engine::python::event_loop::EventLoop;
+use crate::engine::python::workers::THREAD_NAME;
 use crate::kernel::call::ToolCall;
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
@@ -138,6 +142,7 @@ impl PythonEngine {
     /// # Errors
     /// No loop runs on this thread.
     pub fn invoke<'py>(&self, py: Python<'py>, call: ToolCall) -> PyResult<Bound<'py, PyAny>> {
+        wait_at_exit(py)?;
         let runtime = self.runtime(py).map_err(|error| error_into_python(py, &error))?;
         let locals = TaskLocals::with_running_loop(py)?.copy_context(py)?;
         let toolbox = self.toolbox.clone();
@@ -229,8 +234,66 @@ impl Runtime for OnTokio {
     }
 
     fn spawn_blocking<F: FnOnce() + Send + 'static>(work: F) -> Self::JoinHandle {
-        let handle = tokio::task::spawn_blocking(work);
+        let inside = Inside::enter();
+        let handle = tokio::task::spawn_blocking(move || {
+            work();
+            drop(inside);
+        });
         Box::pin(async move { handle.await.map_err(Failed) })
+    }
+}
+
+/// How many of tokio's threads hand a result to Python. The caller goes on as soon as it has the result, while that
+/// thread has still to let go of the interpreter: one that is then finalized takes the thread down, and the process.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts one of them for as long as it lives.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.fetch_add(1, Ordering::AcqRel);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Makes Python wait at its end, a second at most, for the threads of ours that still are inside it.
+fn wait_at_exit(py: Python<'_>) -> PyResult<()> {
+    static REGISTERED: PyOnceLock<()> = PyOnceLock::new();
+    REGISTERED.get_or_try_init(py, || py.import("atexit")?.call_method1("register", (Barrier,)).map(drop)).copied()
+}
+
+/// What Python calls at its end.
+#[pyclass(frozen, module = "plugbay._core")]
+struct Barrier;
+
+#[pymethods]
+impl Barrier {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let until = Instant::now() + Duration::from_secs(1);
+        let engine = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(engine) = engine {
+            engine.bridge.close_answers();
+        }
+        for thread in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
+            let thread = thread?;
+            if thread.getattr("name")?.extract::<String>()?.starts_with(THREAD_NAME) {
+                let left = until.saturating_duration_since(Instant::now());
+                thread.call_method1("join", (left.as_secs_f64(),))?;
+            }
+        }
+        py.detach(|| {
+            while INSIDE.load(Ordering::Acquire) > 0 && Instant::now() < until {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        Ok(())
     }
 }
 
