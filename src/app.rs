@@ -148,7 +148,7 @@ impl App {
         if self.parts.settings.handle_signals {
             self.obey_signals()?;
         }
-        self.parts.hub.start();
+        self.parts.hub.start(self.parks.clone());
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())

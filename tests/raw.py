@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -158,10 +159,13 @@ class Socket:
         return one.json
 
     def hear_out(self) -> list[Frame]:
-        """All frames until the end."""
+        """All frames until the end; a close is answered, as the protocol asks."""
         frames = []
         while (one := self.receive()) is not None:
             frames.append(one)
+            if one.opcode == CLOSE:
+                with contextlib.suppress(OSError):
+                    self.send(one.data[:2], 0x80 | CLOSE)
         return frames
 
 

@@ -57,7 +57,10 @@ class Connection(Protocol):
         """A dict of the plugin's own for this connection."""
 
     def send_json(self, frame: Mapping[str, Any]) -> Awaitable[None]:
-        """Send any frame. A client that does not read is closed with 1013 when its outbox is full."""
+        """Send any frame. A client that does not read is closed with 1013 when its outbox is full.
+
+        Raises ``InvalidError`` when ``frame`` is not a JSON object.
+        """
 
     def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]:
         """Close the connection after what waits was sent."""

@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -112,8 +114,13 @@ def running_host(
     """
 
     def sources(in_force: HostSettings) -> Iterator[discovery.Found | Given]:
+        seen: Counter[str] = Counter()
         for plugin in plugins:
-            yield from _source(plugin)
+            for found in _source(plugin):
+                # Several instances of one class are several plugins.
+                seen[found.source] += 1
+                count = seen[found.source]
+                yield dataclasses.replace(found, source=f"{found.source} ({count})") if count > 1 else found
         for folder in plugins_dirs:
             yield from discovery.in_folder(Path(folder).absolute())
 

@@ -168,7 +168,9 @@ impl Core {
             Ok(response) => response,
             Err(error) => refusal(&error).map(Content::Kernel),
         };
-        Ok(ending(link, verdict.is_open(), response))
+        // A handler that answers in pieces may still be reading: an echo, say.
+        let streams = matches!(response.body(), Content::Kernel(Body::Stream(_)));
+        Ok(ending(link, verdict.is_open() && !streams, response))
     }
 
     /// What needs no body: whether the request may go on, and to whom.

@@ -177,12 +177,13 @@ impl Arguments {
     /// Reads the arguments; no bytes at all mean `{}`.
     ///
     /// # Errors
-    /// `Malformed`: not JSON. `Invalid`: JSON, but not an object.
+    /// `Malformed`: not JSON, or nested deeper than 127 levels. `Invalid`: JSON, but not an object.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
         let text = if text.iter().all(u8::is_ascii_whitespace) { Bytes::from_static(b"{}") } else { text };
         let text = Json::parse(text)?;
-        let value = text.value();
+        let value: Value = serde_json::from_slice(text.as_bytes())
+            .map_err(|error| Error::new(Kind::Malformed, format!("the arguments cannot be read: {error}")))?;
         if value.is_object() {
             return Ok(Self { text, value });
         }

@@ -108,6 +108,18 @@ impl Connection {
     /// # Errors
     /// `Cancelled`: it is closed or closing. `Busy`: the outbox was full, so it is closing now.
     pub fn send(&self, frame: ServerFrame) -> Result<()> {
+        if let Some(writer) = self.put(frame)? {
+            writer.wake();
+        }
+        Ok(())
+    }
+
+    /// Puts a frame into the outbox like [`Connection::send`], and leaves it to the caller to wake the writer that is
+    /// returned. Until then nobody else wakes it.
+    ///
+    /// # Errors
+    /// `Cancelled`: it is closed or closing. `Busy`: the outbox was full, so it is closing now.
+    pub fn put(&self, frame: ServerFrame) -> Result<Option<Waker>> {
         let mut state = self.shared.state();
         if state.close.is_some() {
             return Err(Error::new(Kind::Cancelled, "the connection is closed"));
@@ -123,12 +135,7 @@ impl Connection {
         }
         state.bytes = bytes;
         state.frames.push_back(frame);
-        let writer = state.take_writer_for_frame();
-        drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
-        Ok(())
+        Ok(state.take_writer_for_frame())
     }
 
     /// Sends an error frame that answers `reference`, and logs what is not the client's own fault.

@@ -16,6 +16,7 @@ use crate::base::name::ChannelName;
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
 use crate::kernel::connection::{Connection, OutboxLimits};
+use crate::kernel::crier::{Crier, Pause};
 use crate::kernel::members::Members;
 use crate::kernel::registry::Registry;
 
@@ -36,18 +37,24 @@ struct Shared {
     shutdown: Shutdown,
     limits: Limits,
     members: Mutex<Members>,
+    crier: Crier,
 }
 
 impl Hub {
     /// A hub without connections, over the channels of `registry`.
     pub fn new(registry: Registry, shutdown: Shutdown, limits: Limits) -> Self {
-        Self { shared: Arc::new(Shared { registry, shutdown, limits, members: Mutex::default() }) }
+        let crier = Crier::new(shutdown.clone());
+        Self { shared: Arc::new(Shared { registry, shutdown, limits, members: Mutex::default(), crier }) }
     }
 
     /// Starts the task that tells clients of changes, closes the sockets of revoked credentials, and closes all when
     /// the host stops. Once, and with a tokio runtime around the caller.
-    pub fn start(&self) {
+    ///
+    /// `pause` is called by the thread that wakes a large audience, between one part of it and the next.
+    pub fn start(&self, pause: Pause) {
         self.shared.shutdown.spawn("hub", self.clone().watch());
+        let shared = self.shared.clone();
+        self.shared.shutdown.spawn("crier", async move { shared.crier.walk(pause).await });
     }
 
     /// The plugins whose channels are served.
@@ -102,7 +109,7 @@ impl Hub {
     /// encoded once. Never waits. Returns how many took it; a client whose outbox is full is closed instead.
     pub fn publish(&self, channel: &str, topic: &str, data: &Json) -> usize {
         let Some(audience) = self.members().audience(topic) else { return 0 };
-        send_to(audience.iter(), &ServerFrame::message(channel, topic, data))
+        self.send_to(&audience, &ServerFrame::message(channel, topic, data))
     }
 
     /// How many connections there are.
@@ -126,7 +133,7 @@ impl Hub {
                     let generation = *changes.borrow_and_update();
                     let frame = ServerFrame::new(
                         "system", "registry_changed", None, &Json::of(&json!({ "generation": generation })));
-                    send_to(self.all().iter(), &frame);
+                    self.send_to(&self.all(), &frame);
                 }
                 _ = look.tick() => {
                     for connection in self.revoked() {
@@ -136,6 +143,20 @@ impl Hub {
             }
         }
         self.all().iter().for_each(say_goodbye);
+    }
+
+    /// Puts one frame into many outboxes. Returns how many took it.
+    fn send_to(&self, connections: &[Connection], frame: &ServerFrame) -> usize {
+        let mut taken = 0;
+        let mut writers = Vec::with_capacity(connections.len());
+        for connection in connections {
+            if let Ok(writer) = connection.put(frame.clone()) {
+                taken += 1;
+                writers.extend(writer);
+            }
+        }
+        self.shared.crier.wake(writers);
+        taken
     }
 
     fn all(&self) -> Vec<Connection> {
@@ -149,11 +170,6 @@ impl Hub {
     fn members(&self) -> MutexGuard<'_, Members> {
         self.shared.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Puts one frame into many outboxes. Returns how many took it.
-fn send_to<'a>(connections: impl Iterator<Item = &'a Connection>, frame: &ServerFrame) -> usize {
-    connections.filter(|connection| connection.send(frame.clone()).is_ok()).count()
 }
 
 fn say_goodbye(connection: &Connection) {

@@ -2,6 +2,7 @@
 //!
 //! This storey may know the words of `base`; it must never know Python, a process or an HTTP server.
 
+pub mod crier; // 1.0
 pub mod fault; // 1.0
 pub mod meter; // 1.0
 pub mod principal; // 1.0

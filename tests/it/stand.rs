@@ -61,7 +61,7 @@ impl Stand {
             settings.limits = limits;
         });
         let (token, _) = parts.auth.add("tester", scopes, None).unwrap();
-        parts.hub.start();
+        parts.hub.start(Arc::new(|| {}));
         parts.ready.set();
         let routes = ws::router(parts.clone()).merge(tools::router(parts.clone()));
         let serving = server::serve(parts.clone(), server::bind(&parts.settings).unwrap(), routes).unwrap();

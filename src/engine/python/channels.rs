@@ -13,7 +13,7 @@ use crate::base::frame::ServerFrame;
 use crate::base::json::Json;
 use crate::engine::python::awaitable::Done;
 use crate::engine::python::bridge::Bridge;
-use crate::engine::python::convert::{error_into_python, json_from_python, json_into_python, text_of};
+use crate::engine::python::convert::{error_into_python, json_given, json_into_python, text_of};
 use crate::engine::python::event_loop::Signal;
 use crate::engine::python::handlers::json_outcome;
 use crate::engine::python::job::Handler;
@@ -206,10 +206,15 @@ impl ConnectionFace {
 
     /// Send any frame, a JSON object. Awaitable; the frame is on its way when this returns, also without ``await``.
     ///
-    /// Sending to a connection that is gone does nothing. One that does not read is closed with 1013.
+    /// Sending to a connection that is gone does nothing. One that does not read is closed with 1013. Raises
+    /// ``InvalidError`` for what is no JSON object.
     fn send_json<'py>(&self, frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = frame.py();
-        let json = json_from_python(frame).map_err(|error| error_into_python(py, &error))?;
+        let json = json_given(frame).map_err(|error| error_into_python(py, &error))?;
+        if !json.as_bytes().starts_with(b"{") {
+            let message = "a frame is a JSON object: send one like {\"channel\": \"chat\", \"data\": …}";
+            return Err(error_into_python(py, &Error::new(Kind::Invalid, message)));
+        }
         // A connection that is gone, or closing for being slow, ends its handlers by itself.
         let _ = self.connection.send(ServerFrame::whole(json));
         Done::nothing(py)

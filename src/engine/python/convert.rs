@@ -13,10 +13,14 @@ use crate::base::json::Json;
 /// JSON text as Python objects.
 ///
 /// # Errors
-/// The text is beyond what Python's reader takes: nested too deeply.
+/// `MalformedError`: the text is beyond what Python's reader takes: nested too deeply, or half a surrogate pair.
 pub fn json_into_python<'py>(py: Python<'py>, json: &Json) -> PyResult<Bound<'py, PyAny>> {
     static FROM_JSON: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    FROM_JSON.import(py, "pydantic_core", "from_json")?.call1((PyBytes::new(py, json.as_str().as_bytes()),))
+    let read = FROM_JSON.import(py, "pydantic_core", "from_json")?.call1((PyBytes::new(py, json.as_bytes()),));
+    read.map_err(|error| {
+        let why = error.value(py).str().map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned());
+        error_into_python(py, &Error::new(Kind::Malformed, format!("Python cannot read this JSON: {why}")))
+    })
 }
 
 /// A Python object as JSON text: what `json` can write, and dataclasses, pydantic models, dates, UUIDs and the like.
@@ -40,6 +44,14 @@ pub fn json_from_python(value: &Bound<'_, PyAny>) -> Result<Json> {
     Json::parse(Bytes::copy_from_slice(bytes.as_bytes())).map_err(|_| {
         Error::new(Kind::Plugin, "expected a value that JSON can hold, found NaN or an infinity: return null instead")
     })
+}
+
+/// What a plugin hands to the host, as JSON text.
+///
+/// # Errors
+/// `Invalid`: JSON cannot hold it.
+pub fn json_given(value: &Bound<'_, PyAny>) -> Result<Json> {
+    json_from_python(value).map_err(|error| Error::new(Kind::Invalid, error.message()))
 }
 
 /// What Python raised, as a failure of the plugin: `Type: text`, with the traceback for the log. A cancelled task is

@@ -16,7 +16,7 @@ use crate::base::manifest::Manifest;
 use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::engine::python::asgi::{AsgiApp, RootPath};
 use crate::engine::python::channels::{Channels, Faces, PythonChannel};
-use crate::engine::python::convert::{closed, error_into_python, json_from_python};
+use crate::engine::python::convert::{closed, error_into_python, json_given};
 use crate::engine::python::direct::DirectRoute;
 use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonTool};
@@ -312,7 +312,7 @@ impl DraftFace {
     }
 
     fn publish(&self, py: Python<'_>, topic: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let published = json_from_python(data).and_then(|data| self.channels.publish(topic, &data));
+        let published = json_given(data).and_then(|data| self.channels.publish(topic, &data));
         published.map_err(|error| error_into_python(py, &error))
     }
 

@@ -195,7 +195,8 @@ impl Exchange {
         self.disconnect();
     }
 
-    /// Says that the client is gone. An app that waits in `receive` is told; any other is cancelled.
+    /// Says that the client is gone. An app that waits in `receive`, or is reading the body, is told; any other is
+    /// cancelled.
     pub fn disconnect(self: &Arc<Self>) {
         self.incoming().disconnected = true;
         self.room.notify_waiters();
@@ -345,8 +346,13 @@ impl Exchange {
             Ok(()) => Error::new(Kind::Plugin, "the app ended before its response was complete"),
             Err(error) => error_from_python(py, error),
         };
-        let error = error.blame(self.plugin.clone());
         let cancelled = error.kind() == Kind::Cancelled;
+        // Without a client that left, the app cancelled itself, or the host is at its end: who asked must hear of it.
+        let error = match cancelled && !disconnected {
+            true => Error::new(Kind::Plugin, "the app's task was cancelled before its response was complete"),
+            false => error,
+        };
+        let error = error.blame(self.plugin.clone());
         match (reply, stream) {
             // Who asked logs it, once.
             (Some(reply), _) => {
@@ -354,12 +360,8 @@ impl Exchange {
             }
             (None, stream) => {
                 if !cancelled {
-                    tracing::error!(
-                        plugin = &*self.plugin,
-                        "{}\n{}",
-                        error.message(),
-                        error.detail().unwrap_or_default().trim_end()
-                    );
+                    let traceback = error.detail().unwrap_or_default();
+                    tracing::error!(plugin = &*self.plugin, traceback, "{}", error.message());
                 }
                 if let Some(stream) = stream {
                     let _ = stream.send(Err(error));
@@ -380,20 +382,19 @@ impl Exchange {
 
 impl Poke for Exchange {
     fn poke(&self, py: Python<'_>) {
-        let mut told = false;
         while let Some(waiter) = self.receivers.leave(py) {
             let Ok(Some(message)) = self.next_message(py) else {
                 self.receivers.put_back(waiter);
                 break;
             };
-            // It still waits: nobody else runs on this thread.
-            told = finish(&waiter, Ok(message.into_any())).unwrap_or(false);
+            let _ = finish(&waiter, Ok(message.into_any()));
         }
-        let (disconnected, knows) = {
+        let (disconnected, learns) = {
             let incoming = self.incoming();
-            (incoming.disconnected, told || incoming.told_disconnected)
+            // Who is reading a body comes back for the next piece of it, and learns it then.
+            (incoming.disconnected, incoming.told_disconnected || incoming.wanted && !incoming.complete)
         };
-        if disconnected && !knows && !self.outgoing().finished {
+        if disconnected && !learns && !self.outgoing().finished {
             self.event_loop.cancel(py, self.key.load(Ordering::Relaxed));
         }
         while disconnected || self.outgoing().bytes <= WINDOW / 2 {

@@ -347,12 +347,8 @@ impl SocketExchange {
                 let _ = reply.send(Err(error));
             }
             None => {
-                tracing::error!(
-                    plugin = &*self.plugin,
-                    "{}\n{}",
-                    error.message(),
-                    error.detail().unwrap_or_default().trim_end()
-                );
+                let traceback = error.detail().unwrap_or_default();
+                tracing::error!(plugin = &*self.plugin, traceback, "{}", error.message());
                 let _ = self.put(SocketMessage::Close(1011, "the plugin failed".into()));
             }
         }
