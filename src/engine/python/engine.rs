@@ -4,8 +4,7 @@
 //! be loaded, listed and called in any Python process.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -245,21 +244,27 @@ impl Runtime for OnTokio {
 
 /// How many of tokio's threads hand a result to Python. The caller goes on as soon as it has the result, while that
 /// thread has still to let go of the interpreter: one that is then finalized takes the thread down, and the process.
-static INSIDE: AtomicUsize = AtomicUsize::new(0);
+static INSIDE: Mutex<usize> = Mutex::new(0);
+/// Notified when there is none.
+static OUTSIDE: Condvar = Condvar::new();
 
 /// Counts one of them for as long as it lives.
 struct Inside;
 
 impl Inside {
     fn enter() -> Self {
-        INSIDE.fetch_add(1, Ordering::AcqRel);
+        *INSIDE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.fetch_sub(1, Ordering::AcqRel);
+        let mut inside = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+        *inside -= 1;
+        if *inside == 0 {
+            OUTSIDE.notify_all();
+        }
     }
 }
 
@@ -289,9 +294,10 @@ impl Barrier {
             }
         }
         py.detach(|| {
-            while INSIDE.load(Ordering::Acquire) > 0 && Instant::now() < until {
-                std::thread::sleep(Duration::from_micros(100));
-            }
+            let inside = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = until.saturating_duration_since(Instant::now());
+            // Nothing is to be done about those that are late.
+            drop(OUTSIDE.wait_timeout_while(inside, left, |inside| *inside > 0));
         });
         Ok(())
     }
