@@ -19,6 +19,8 @@ use crate::base::error::{Error, Kind};
 use crate::engine::python::job::{Answers, Ask, Handler, Parcel, Table};
 use crate::engine::python::lane::Lane;
 
+/// What the threads are called, before their number.
+pub const THREAD_NAME: &str = "plugbay-worker-";
 /// After so long inside one handler the leader loses the lead.
 const LEAD: Duration = Duration::from_millis(4);
 /// A handler that ran for longer than this is expected to do so again.
@@ -250,7 +252,7 @@ impl Workers {
         let body = Bound::new(py, Body { owner: Arc::downgrade(self), number, seat })?;
         let keywords = PyDict::new(py);
         keywords.set_item("target", body)?;
-        keywords.set_item("name", format!("plugbay-worker-{number}"))?;
+        keywords.set_item("name", format!("{THREAD_NAME}{number}"))?;
         // A stuck thread must not keep the process.
         keywords.set_item("daemon", true)?;
         let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
