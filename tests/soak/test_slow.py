@@ -129,7 +129,7 @@ def test_clients_that_read_nothing_are_all_closed_at_the_limit(served: Served, p
 
     async def greedy(connection: Connection) -> float:
         """Ask on and on, and read nothing."""
-        reader, writer = connection
+        _reader, writer = connection
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         with contextlib.suppress(ConnectionError):
             while True:
