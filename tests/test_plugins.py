@@ -383,7 +383,7 @@ def test_a_loader_thread_that_was_given_up_is_counted_until_it_comes_back() -> N
             inside.append(threading.current_thread())
             leave.wait()
 
-    with running_host(Waits, hook_time_s=0.2) as host:
+    with running_host(Waits, limits={"hook_time_s": 0.2}) as host:
         stuck = [host.http.get("/api/host/status").json()["engines"]["python"]["loader"]["stuck"]]
         leave.set()
         inside[0].join()
