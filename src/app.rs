@@ -253,7 +253,8 @@ impl App {
     /// Runs a plugin's shutdown hooks, in reverse order, at most until the deadline.
     async fn stop_plugin(&self, plugin: &Arc<Plugin>, deadline: Instant) {
         for hook in plugin.offers.hooks.iter().rev().filter(|hook| hook.moment == Moment::Shutdown) {
-            let acted = timeout(left(deadline), self.act(plugin, hook)).await.unwrap_or_else(|_| {
+            // Half of what is left: one that does not end leaves time for those after it.
+            let acted = timeout(left(deadline) / 2, self.act(plugin, hook)).await.unwrap_or_else(|_| {
                 Err(Error::new(Kind::Timeout, format!("hook {} did not end before the host had to", hook.name)))
             });
             if let Err(error) = acted {
@@ -279,7 +280,10 @@ impl App {
 
     fn record(&self, plugin: &Plugin, stage: Stage, error: &Error) {
         let id = plugin.manifest.id.shared();
-        tracing::error!(plugin = &*id, stage = stage.as_str(), "{}\n{}", error, error.detail().unwrap_or_default());
+        match error.detail() {
+            Some(traceback) => tracing::error!(plugin = &*id, stage = stage.as_str(), traceback, "{error}"),
+            None => tracing::error!(plugin = &*id, stage = stage.as_str(), "{error}"),
+        }
         self.parts.registry.record(PluginError::new(plugin.source.clone(), Some(id), stage, error));
     }
 

@@ -330,7 +330,7 @@ def test_server_sent_events_come_one_by_one_and_end_with_the_client() -> None:
                     yield f"data: {number}\n\n"
                     number += 1
                     while not more.acquire(blocking=False):
-                        await asyncio.sleep(0.001)
+                        await asyncio.sleep(0)
             finally:
                 told("over")
 

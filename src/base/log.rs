@@ -70,6 +70,20 @@ pub fn flush(limit: Duration) {
     }
 }
 
+/// Writes a failure, with what lay beneath it, unless it is the caller's own fault. To be called once a failure, where it
+/// leaves the host.
+pub fn report(error: &Error) {
+    let (kind, plugin) = (error.kind().code(), error.plugin().unwrap_or("-"));
+    match (error.kind(), error.detail()) {
+        (Kind::Plugin | Kind::Internal | Kind::Upstream, Some(traceback)) => {
+            tracing::error!(kind, plugin, traceback, "{error}");
+        }
+        (Kind::Plugin | Kind::Internal | Kind::Upstream, None) => tracing::error!(kind, plugin, "{error}"),
+        (Kind::Timeout, _) => tracing::warn!(kind, plugin, "{error}"),
+        _ => {}
+    }
+}
+
 /// Puts the id of a request on every line that this thread writes until the guard is dropped.
 #[must_use]
 pub fn within_request(id: &Arc<str>) -> Within {

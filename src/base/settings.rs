@@ -149,6 +149,14 @@ pub struct Limits {
     pub drain_time: Duration,
 }
 
+impl Limits {
+    /// From the stop signal until requests that still run are cut: what is left of the drain time is for the plugins'
+    /// shutdown hooks.
+    pub fn request_drain_time(&self) -> Duration {
+        self.drain_time * 3 / 4
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::base::error::{Error, Kind};
+use crate::base::log;
 use crate::kernel::call::{Body, Response};
 
 /// The media type of a problem.
@@ -17,7 +18,7 @@ pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+j
 /// How long a caller is asked to wait when something was full, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// A failure on its way out of an axum handler.
+/// A failure on its way out of an axum handler; it is logged there.
 #[derive(Debug)]
 pub struct Failure(pub Error);
 
@@ -29,6 +30,7 @@ impl From<Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> axum::response::Response {
+        log::report(&self.0);
         response(&self.0).map(axum::body::Body::new)
     }
 }

@@ -161,7 +161,7 @@ async fn run(server: Arc<Server>, listener: TcpListener) {
     // From here on the kernel refuses new connections, so that a client tries elsewhere at once.
     drop(listener);
     server.open.tell(Order::Finish);
-    if timeout(parts.settings.limits.drain_time, server.seats.empty()).await.is_err() {
+    if timeout(parts.settings.limits.request_drain_time(), server.seats.empty()).await.is_err() {
         server.open.tell(Order::Cut);
         let _ = timeout(CUT_TIME, server.seats.empty()).await;
     }

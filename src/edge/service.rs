@@ -262,16 +262,7 @@ pub fn full() -> Error {
 
 /// Writes a failure to the log where it is one of ours, and makes its answer.
 fn refusal(error: &Error) -> Response<Body> {
-    let plugin = error.plugin().unwrap_or("-");
-    let (kind, detail) = (error.kind().code(), error.detail());
-    match error.kind() {
-        Kind::Plugin | Kind::Internal | Kind::Upstream => match detail {
-            Some(traceback) => tracing::error!(kind, plugin, traceback, "{}", error.message()),
-            None => tracing::error!(kind, plugin, "{}", error.message()),
-        },
-        Kind::Timeout => tracing::warn!(kind, plugin, "{}", error.message()),
-        _ => {}
-    }
+    log::report(error);
     let mut response = failure::response(error);
     if error.kind() == Kind::Unavailable {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -142,8 +142,12 @@ impl Connection {
     pub fn send_failure(&self, channel: &str, reference: Option<&Ref>, error: &Error) {
         if matches!(error.kind(), Kind::Plugin | Kind::Upstream | Kind::Timeout | Kind::Internal) {
             let plugin = error.plugin().unwrap_or_default();
-            let detail = error.detail().unwrap_or_default();
-            tracing::warn!(connection = self.id(), channel, plugin, code = %error.kind(), "{error}\n{detail}");
+            match error.detail() {
+                Some(traceback) => {
+                    tracing::warn!(connection = self.id(), channel, plugin, code = %error.kind(), traceback, "{error}");
+                }
+                None => tracing::warn!(connection = self.id(), channel, plugin, code = %error.kind(), "{error}"),
+            }
         }
         // A connection that is gone needs no answer.
         let _ = self.send(ServerFrame::error(channel, reference, error));

@@ -119,8 +119,12 @@ impl Bridge {
         *closed = CancellationToken::new();
     }
 
-    /// Leaves the event loop, after it has ended.
+    /// Leaves the event loop, after it has ended, and waits for the worker threads, a moment at most: one that takes
+    /// up the interpreter while it is finalized would end the process.
     pub fn close(&self, py: Python<'_>) {
+        if let Err(error) = self.shared.workers.join(py) {
+            error.write_unraisable(py, None);
+        }
         self.shared.event_loop.detach(py);
         self.shared.table.sweep(py);
     }

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
+use crate::base::log;
 use crate::base::settings::{Limits, Mode};
 use crate::base::shutdown::Shutdown;
 use crate::engine::python::bridge::Bridge;
@@ -129,6 +130,7 @@ impl PythonEngine {
             self.bridge.start_courier(&self.shutdown);
             self.bridge
                 .start_workers(py)
+                .and_then(|()| py.import("atexit")?.call_method1("register", (AtExit { bridge: self.bridge.clone() },)))
                 .map_err(|error| Error::new(Kind::Internal, format!("Python cannot start a thread: {error}")))?;
         }
         Ok(handle)
@@ -145,7 +147,7 @@ impl PythonEngine {
         Visits::waited_for_at_exit(py)?;
         let locals = TaskLocals::with_running_loop(py)?.copy_context(py)?;
         let toolbox = self.toolbox.clone();
-        let run = async move { toolbox.run(call).await };
+        let run = async move { toolbox.run(call).await.inspect_err(log::report) };
         if self.bridge.is_open() {
             return into_python(py, runtime, locals, run);
         }
@@ -155,6 +157,20 @@ impl PythonEngine {
         let awaited = into_python(py, runtime, locals, run)?;
         awaited.call_method1("add_done_callback", (Detach { event_loop },))?;
         Ok(awaited)
+    }
+}
+
+/// Ends the threads of an engine without a host before the interpreter is finalized.
+#[pyclass(frozen, module = "plugbay._core")]
+struct AtExit {
+    bridge: Bridge,
+}
+
+#[pymethods]
+impl AtExit {
+    fn __call__(&self, py: Python<'_>) {
+        py.detach(|| self.bridge.close_answers());
+        self.bridge.close(py);
     }
 }
 
