@@ -32,6 +32,9 @@ use crate::kernel::toolbox::Toolbox;
 /// So long a stop may last beyond the drain time before the process is ended by force.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// So long the process may at least take to end when everything in it has ended: plugins' `atexit` functions run then.
+const LAST_TIME: Duration = Duration::from_secs(2);
+
 /// What the engines want of the host.
 pub struct Engines {
     /// What they say of themselves in `/api/host/status`: a JSON object.
@@ -61,7 +64,7 @@ pub struct App {
     serving: Mutex<Option<Serving>>,
     /// The plugins whose startup hooks have run, in that order.
     started: Mutex<Vec<Arc<Plugin>>>,
-    /// Dropped at the end, which whoever bounds the time of the stop waits for.
+    /// Told when all but the process has ended; whoever bounds the time of the stop listens.
     ended: Mutex<Option<Sender<()>>>,
 }
 
@@ -227,7 +230,9 @@ impl App {
             }
             runtime.shutdown_timeout(GRACE);
         }
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Where nobody listens any more, nothing needs to be bounded.
+        ended.and_then(|ended| ended.send(()).ok());
         self.parts.registry.reset();
         self.parts.store.retract();
         log::flush(LOG_TIME);
@@ -322,19 +327,23 @@ impl App {
     }
 
     /// Ends the process when the stop takes too long: Python may be stuck, and an interpreter with a stuck thread is
-    /// never finalized.
+    /// never finalized. It goes on for as long as the process, which Python may keep from ending too.
+    #[expect(clippy::disallowed_methods, reason = "the event would be the end of the process")]
     fn end_by_force_after(&self, deadline: Instant) {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
         let engines = self.parts.engines.clone();
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
-            // Until the deadline, or until the other end is dropped: then everything has ended in time.
-            if still_stopping.recv_timeout(left(deadline)) == Err(RecvTimeoutError::Timeout) {
-                tracing::warn!("the stop took too long: ended by force; {}", engines());
-                store.retract();
-                exit_at_once(1);
+            match still_stopping.recv_timeout(left(deadline)) {
+                Ok(()) => std::thread::sleep(left(deadline).max(LAST_TIME)),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The host is gone without having been finished, which is no end of the process.
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+            tracing::warn!("the stop took too long: ended by force; {}", engines());
+            store.retract();
+            exit_at_once(1);
         });
         if let Err(error) = spawned {
             tracing::error!("no thread to bound the time of the stop: {error}");
