@@ -4,7 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -59,8 +59,8 @@ pub struct App {
     listener: Mutex<Option<TcpListener>>,
     runtime: Mutex<Option<Runtime>>,
     serving: Mutex<Option<Serving>>,
-    /// The plugins whose startup hooks have run, in that order.
-    started: Mutex<Vec<Arc<Plugin>>>,
+    /// The plugins whose startup hooks have run, in that order. One that was withdrawn since is gone.
+    started: Mutex<Vec<Weak<Plugin>>>,
     /// Dropped at the end, which whoever bounds the time of the stop waits for.
     ended: Mutex<Option<Sender<()>>>,
 }
@@ -174,7 +174,7 @@ impl App {
                 break;
             }
             match handle.block_on(self.start_plugin(plugin)) {
-                Ok(()) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(plugin.clone()),
+                Ok(()) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(plugin)),
                 Err(error) => self.give_up(plugin, &error),
             }
         }
@@ -208,8 +208,8 @@ impl App {
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
-        for plugin in started.iter().rev() {
-            handle.block_on(self.stop_plugin(plugin, deadline));
+        for plugin in started.iter().rev().filter_map(Weak::upgrade) {
+            handle.block_on(self.stop_plugin(&plugin, deadline));
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ impl App {
         }
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.parts.registry.reset();
-        self.parts.store.retract();
+        self.parts.store.release();
         log::flush(LOG_TIME);
         code
     }

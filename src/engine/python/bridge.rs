@@ -186,9 +186,10 @@ impl Bridge {
         A: Send + 'static,
     {
         let (question, answer) = Question::new(call, settle);
-        let sent = self.send(handler, Box::new(question));
+        // Dropped in this order, polled or not: a call that is cancelled before it began is seen to be abandoned then.
+        let asked = self.send(handler, Box::new(question)).map(|guard| (answer, guard));
         async move {
-            let guard = sent?;
+            let (answer, guard) = asked?;
             let outcome: std::result::Result<Result<A>, oneshot::error::RecvError> = answer.await;
             guard.done();
             outcome.unwrap_or_else(|_| Err(lost()))
