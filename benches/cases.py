@@ -220,7 +220,7 @@ def cases() -> list[Case]:
             [Target(OURS, "websockets.broadcast", "rate", 2.2)],
         ),
         # One write to each socket a message on every side: what is left is the kernel's work.
-        Case("fanout-one", "Fan-out to 1,000 subscribers, one message at a time", "delivery", fan_out_entries(flight=1)),
+        Case("fanout-one", "Fan-out to 1,000 subscribers, one at a time", "delivery", fan_out_entries(flight=1)),
         Case(
             "start", "Start to the first answer, and idle memory", "start",
             [

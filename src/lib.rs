@@ -28,8 +28,8 @@ mod _core {
     use crate::engine::python::draft::DraftFace;
     #[pymodule_export]
     use crate::engine::python::face::{
-        channels, errors, facades, generation, invoke, log, mounts, plugins, provider_tools, record, reset, tools,
-        withdraw,
+        channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
+        reset, tools, withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;

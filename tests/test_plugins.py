@@ -4,6 +4,7 @@ import gc
 import json
 import re
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from plugbay import PluginError, loader, registry
+from plugbay import BackendPlugin, PluginError, PluginHost, PluginManifest, loader, registry
 from plugbay.discovery import at
 from plugbay.testing import running_host
 
@@ -369,3 +370,22 @@ def test_a_plugin_that_failed_in_setup_leaves_no_object_behind(tmp_path: Path) -
     gc.collect()
     assert builtins.leaky() is None
     del builtins.leaky
+
+
+def test_a_loader_thread_that_was_given_up_is_counted_until_it_comes_back() -> None:
+    leave = threading.Event()
+    inside: list[threading.Thread] = []
+
+    class Waits(BackendPlugin):
+        manifest = PluginManifest(id="waits", name="Waits")
+
+        def setup(self, host: PluginHost) -> None:
+            inside.append(threading.current_thread())
+            leave.wait()
+
+    with running_host(Waits, limits={"hook_time_s": 0.2}) as host:
+        stuck = [host.http.get("/api/host/status").json()["engines"]["python"]["loader"]["stuck"]]
+        leave.set()
+        inside[0].join()
+        stuck.append(host.http.get("/api/host/status").json()["engines"]["python"]["loader"]["stuck"])
+    assert stuck[0] - stuck[1] == 1

@@ -370,7 +370,7 @@ def test_a_tool_call_never_raises() -> None:
         assert answer["code"] == code, (name, answer)
         assert answer["error"]
     assert invoke("number", {"n": 1}) == 1
-    assert invoke("number", {"n": 1, "m": 2}) == 1
+    assert invoke("number", {"n": 1, "unnamed": 2}) == 1
     assert invoke("number", {"n": {1}})["code"] == "invalid"
     assert invoke("number", [1])["code"] == "invalid"
     assert invoke(3)["code"]
@@ -399,6 +399,38 @@ def test_arguments_that_only_pydantic_refuses_are_invalid() -> None:
     answer = invoke("halve", {"even": {"number": 3}})
     assert answer["code"] == "invalid"
     assert "even.number: Value error, not even" in answer["error"]
+
+
+def test_a_typed_function_refuses_arguments_that_no_parameter_names() -> None:
+    load(lambda host: host.add_agent_tool(AgentTool.from_function(lambda a: a, name="typed")))
+    assert invoke("typed", {"a": 1}) == 1
+    assert invoke("typed", {"a": 1, "b": 2})["code"] == "invalid"
+
+
+def test_a_script_that_calls_tools_without_a_host_ends_well() -> None:
+    import subprocess
+    import sys
+
+    script = """
+import asyncio
+from plugbay import AgentTool, BackendPlugin, PluginManifest, loader, registry
+
+class Plugin(BackendPlugin):
+    manifest = PluginManifest(id="test", name="Test")
+
+    def setup(self, host):
+        host.add_agent_tool(AgentTool("plain", "", lambda args: 1))
+        host.add_agent_tool(AgentTool("async", "", self.handler))
+
+    async def handler(self, args):
+        return 2
+
+loader.load([loader.Given("test", Plugin())])
+print([asyncio.run(registry.invoke_agent_tool(name)) for name in ("plain", "async")])
+"""
+    for _ in range(10):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
 
 
 def test_models_and_dates_are_results() -> None:

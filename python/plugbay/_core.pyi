@@ -18,6 +18,7 @@ __all__ = [
     "facades",
     "generation",
     "invoke",
+    "loader_given_up",
     "log",
     "mounts",
     "plugins",
@@ -142,6 +143,9 @@ def withdraw(id: str) -> bool:
 
 def reset() -> None:
     """Take out every plugin and forget every error."""
+
+def loader_given_up(change: int) -> None:
+    """Count a loader thread as given up (1), or as come back (-1): ``/api/host/status`` shows how many there are."""
 
 def log(level: int, logger: str, message: str) -> None:
     """Hand a record of Python's ``logging`` to the host's log. Never waits."""

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from plugbay import _core
+
 Result = TypeVar("Result")
 
 NAME = "plugbay-loader"
@@ -33,6 +35,8 @@ class Attempt(Generic[Result]):
         self._ended = threading.Event()
         self._result: list[Result] = []
         self._raised: BaseException | None = None
+        self._lock = threading.Lock()
+        self._given_up = False
 
     def run(self) -> None:
         """Run the job on this thread. Raises nothing, whatever the job raises."""
@@ -44,12 +48,19 @@ class Attempt(Generic[Result]):
             self._raised = error
         finally:
             del job
-            self._ended.set()
+            with self._lock:
+                self._ended.set()
+                if self._given_up:
+                    _core.loader_given_up(-1)
 
     def result(self, limit_s: float) -> Result:
         """Wait for the end. Raises ``JobError`` when the job raised, ``GivenUpError`` when the time is over."""
         if not self._ended.wait(limit_s):
-            raise GivenUpError
+            with self._lock:
+                self._given_up = not self._ended.is_set()
+                if self._given_up:
+                    _core.loader_given_up(1)
+                    raise GivenUpError
         if self._raised is not None:
             raised, self._raised = self._raised, None
             raise JobError(raised)

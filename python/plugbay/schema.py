@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from plugbay.signature import bare, is_async, name_of, shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.json_schema import GenerateJsonSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ def _model(fn: Callable[..., Any], parameters: list[inspect.Parameter]) -> type[
         raise _no_schema(fn, error) from None
 
 
-def _schema(fn: Callable[..., Any], model: type[BaseModel], descriptions: Mapping[str, str]) -> dict[str, Any]:
+@functools.cache
+def _generator() -> type[GenerateJsonSchema]:
     from pydantic.json_schema import GenerateJsonSchema
 
     class Untitled(GenerateJsonSchema):
@@ -116,8 +119,12 @@ def _schema(fn: Callable[..., Any], model: type[BaseModel], descriptions: Mappin
         def field_title_should_be_set(self, schema: Any) -> bool:
             return False
 
+    return Untitled
+
+
+def _schema(fn: Callable[..., Any], model: type[BaseModel], descriptions: Mapping[str, str]) -> dict[str, Any]:
     try:
-        schema = model.model_json_schema(by_alias=True, schema_generator=Untitled)
+        schema = model.model_json_schema(by_alias=True, schema_generator=_generator())
     except Exception as error:
         raise _no_schema(fn, error) from None
     for name, parameter in schema.get("properties", {}).items():

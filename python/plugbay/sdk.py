@@ -28,8 +28,8 @@ class PluginManifest:
 class AgentTool:
     """A function that agents, people and programs can call.
 
-    ``parameters`` maps each argument's name to its JSON schema (2020-12); ``required`` names those that must be given;
-    any other argument is refused. The handler, sync or async, is called ``handler(args)``, or ``handler(args, ctx)``
+    ``parameters`` maps each argument's name to its JSON schema (2020-12); ``required`` names those that must be given.
+    The handler, sync or async, is called ``handler(args)``, or ``handler(args, ctx)``
     when it has a second positional parameter, and returns a JSON-able value. ``output_schema`` is what each result is
     checked against. ``side_effect`` says that a call changes something and so needs leave; ``specifier_template``
     (``"{path}"``) makes the text that the gate's rules are matched with. ``definitions`` are schemas that the others

@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_tungstenite::tungstenite::error::{Error as WireError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
-/// Bytes of a socket's read buffer, which is allocated for each from the start.
-const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes of a socket's read buffer, which is allocated for each from the start: half of it would cost large messages too
+/// many reads, twice as much brings an idle socket beyond 8 kB.
+const READ_BUFFER_BYTES: usize = 2 << 10;
 /// From this size on a payload is written from where it is, not copied.
 const LARGE_BYTES: usize = 16 << 10;
 /// As much write buffer is kept by a socket that has nothing to write.

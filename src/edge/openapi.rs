@@ -119,6 +119,8 @@ impl Whole {
             section.insert(name, schema);
             json!({"$ref": place})
         };
+        // No body means no arguments: it may be left out where none must be given.
+        let needed = tool.parameters["required"].as_array().is_some_and(|names| !names.is_empty());
         let arguments = schema(self, "arguments", &tool.parameters);
         let result = tool.output.as_ref().map_or(json!({}), |output| schema(self, "result", output));
         let answer = json!({"type": "object", "properties": {"result": result}, "required": ["result"]});
@@ -128,7 +130,7 @@ impl Whole {
             "summary": format!("Tool {}", tool.name),
             "description": tool.description,
             "operationId": unused(&format!("tool__{}", tool.name), |name| self.operations.contains(name)),
-            "requestBody": {"content": {"application/json": {"schema": arguments}}},
+            "requestBody": {"required": needed, "content": {"application/json": {"schema": arguments}}},
             "responses": {
                 "200": {"description": "The result", "content": {"application/json": {"schema": answer}}},
                 "default": problem,

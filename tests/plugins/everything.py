@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from pathlib import Path
+from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from pydantic import BaseModel, Field
@@ -16,7 +17,7 @@ class Note(BaseModel):
     """A note."""
 
     title: str = Field(max_length=80)
-    stars: int = Field(default=0, ge=0, le=5)
+    mood: Literal["good", "bad"] = "good"
 
 
 @calls.get("/plain")

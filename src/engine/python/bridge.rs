@@ -4,7 +4,7 @@
 //! a plugin that holds the GIL stops Python and nothing else. `async def` handlers run on the event loop, `def`
 //! handlers on worker threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -27,6 +27,9 @@ tokio::task_local! {
     /// calls a tool with no host running.
     static CALLERS_LOOP: Arc<EventLoop>;
 }
+
+/// The loader threads that were given up and have not come back: a plugin keeps them inside its import or `setup`.
+pub static LOADERS_GIVEN_UP: AtomicI64 = AtomicI64::new(0);
 
 /// A cheap handle: clones share everything.
 #[derive(Clone)]
@@ -119,8 +122,12 @@ impl Bridge {
         *closed = CancellationToken::new();
     }
 
-    /// Leaves the event loop, after it has ended.
+    /// Leaves the event loop, after it has ended, and waits for the worker threads, a moment at most: one that takes
+    /// up the interpreter while it is finalized would end the process.
     pub fn close(&self, py: Python<'_>) {
+        if let Err(error) = self.shared.workers.join(py) {
+            error.write_unraisable(py, None);
+        }
         self.shared.event_loop.detach(py);
         self.shared.table.sweep(py);
     }
@@ -248,6 +255,7 @@ impl Bridge {
                     json!({"plugin": &*handler.facts().plugin, "seconds": time.as_secs_f64()})),
                 "blocked": self.shared.watch.blocked(),
             },
+            "loader": { "stuck": LOADERS_GIVEN_UP.load(Ordering::Relaxed) },
             "workers": {
                 "waiting": self.shared.workers.waiting(),
                 "threads": threads,

@@ -4,9 +4,12 @@
 //! be loaded, listed and called in any Python process.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyCFunction;
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::generic::{ContextExt, JoinError, Runtime};
 use tokio::runtime::Handle;
@@ -127,6 +130,7 @@ impl PythonEngine {
             self.bridge.start_courier(&self.shutdown);
             self.bridge
                 .start_workers(py)
+                .and_then(|()| py.import("atexit")?.call_method1("register", (AtExit { bridge: self.bridge.clone() },)))
                 .map_err(|error| Error::new(Kind::Internal, format!("Python cannot start a thread: {error}")))?;
         }
         Ok(handle)
@@ -140,6 +144,7 @@ impl PythonEngine {
     /// No loop runs on this thread.
     pub fn invoke<'py>(&self, py: Python<'py>, call: ToolCall) -> PyResult<Bound<'py, PyAny>> {
         let runtime = self.runtime(py).map_err(|error| error_into_python(py, &error))?;
+        Visits::waited_for_at_exit(py)?;
         let locals = TaskLocals::with_running_loop(py)?.copy_context(py)?;
         let toolbox = self.toolbox.clone();
         let run = async move { toolbox.run(call).await.inspect_err(log::report) };
@@ -152,6 +157,20 @@ impl PythonEngine {
         let awaited = into_python(py, runtime, locals, run)?;
         awaited.call_method1("add_done_callback", (Detach { event_loop },))?;
         Ok(awaited)
+    }
+}
+
+/// Ends the threads of an engine without a host before the interpreter is finalized.
+#[pyclass(frozen, module = "plugbay._core")]
+struct AtExit {
+    bridge: Bridge,
+}
+
+#[pymethods]
+impl AtExit {
+    fn __call__(&self, py: Python<'_>) {
+        py.detach(|| self.bridge.close_answers());
+        self.bridge.close(py);
     }
 }
 
@@ -199,6 +218,53 @@ impl<'py> IntoPyObject<'py> for JsonOutcome {
     }
 }
 
+/// The visits that threads of the runtime pay to Python right now.
+///
+/// A visit wakes its caller before it is over, and the caller may be at the end of its program then: an interpreter that
+/// is torn down under a visit ends the process with a signal.
+struct Visits {
+    number: Mutex<usize>,
+    over: Condvar,
+}
+
+static VISITS: Visits = Visits { number: Mutex::new(0), over: Condvar::new() };
+
+/// The longest that a program's end waits for visits, each of which takes microseconds.
+const VISIT_TIME: Duration = Duration::from_secs(5);
+
+/// One visit, until it is dropped.
+struct Visit;
+
+impl Visits {
+    fn begin() -> Visit {
+        *VISITS.number.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Visit
+    }
+
+    /// Has Python wait for the visits of others before it ends.
+    fn waited_for_at_exit(py: Python<'_>) -> PyResult<()> {
+        static REGISTERED: PyOnceLock<()> = PyOnceLock::new();
+        let register = || {
+            let wait = PyCFunction::new_closure(py, None, None, |arguments, _| arguments.py().detach(Self::wait))?;
+            py.import("atexit")?.call_method1("register", (wait,)).map(drop)
+        };
+        REGISTERED.get_or_try_init(py, register).copied()
+    }
+
+    fn wait() {
+        let number = VISITS.number.lock().unwrap_or_else(PoisonError::into_inner);
+        // When the time is over the program ends anyway.
+        let _ = VISITS.over.wait_timeout_while(number, VISIT_TIME, |number| *number > 0);
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        *VISITS.number.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        VISITS.over.notify_all();
+    }
+}
+
 tokio::task_local! {
     static LOCALS: TaskLocals;
 }
@@ -230,7 +296,11 @@ impl Runtime for OnTokio {
     }
 
     fn spawn_blocking<F: FnOnce() + Send + 'static>(work: F) -> Self::JoinHandle {
-        let handle = tokio::task::spawn_blocking(work);
+        let visit = Visits::begin();
+        let handle = tokio::task::spawn_blocking(move || {
+            work();
+            drop(visit);
+        });
         Box::pin(async move { handle.await.map_err(Failed) })
     }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::too_many_arguments, reason = "what Python passes, by name or position, from one place each")]
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -10,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::base::error::{Error, Kind, Traceback};
 use crate::base::name::ToolName;
 use crate::engine::python::asgi::AsgiApp;
+use crate::engine::python::bridge::LOADERS_GIVEN_UP;
 use crate::engine::python::convert::error_into_python;
 use crate::engine::python::draft::Factory;
 use crate::engine::python::engine::PythonEngine;
@@ -244,6 +247,12 @@ pub fn invoke<'py>(
             progress: None,
         });
     engine.invoke(py, call.map_err(|error| error_into_python(py, &error))?)
+}
+
+/// Count a loader thread as given up (1), or as come back (-1).
+#[pyfunction]
+pub fn loader_given_up(change: i64) {
+    LOADERS_GIVEN_UP.fetch_add(change, Ordering::Relaxed);
 }
 
 /// Hand a record of Python's `logging` to the host's log. Never waits.

@@ -204,6 +204,9 @@ impl Exchange {
     }
 
     /// The next message for the app, or `None` when it has to wait.
+    ///
+    /// # Errors
+    /// What the app did wrong, as the exception that it sees.
     pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let mut incoming = self.incoming();
         if !std::mem::replace(&mut incoming.wanted, true) {
@@ -237,6 +240,9 @@ impl Exchange {
     }
 
     /// Takes `http.response.start`.
+    ///
+    /// # Errors
+    /// What the app did wrong, as the exception that it sees.
     pub fn start(&self, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<()> {
         let status: u16 = required(message, intern!(py, "status"))?.extract()?;
         let status = StatusCode::from_u16(status)
@@ -265,6 +271,9 @@ impl Exchange {
     }
 
     /// Takes `http.response.body`. Returns whether the app should wait before it sends more.
+    ///
+    /// # Errors
+    /// What the app did wrong, as the exception that it sees.
     pub fn body(self: &Arc<Self>, py: Python<'_>, message: &Bound<'_, PyDict>) -> PyResult<bool> {
         let body = match message.get_item(intern!(py, "body"))? {
             Some(body) => bytes_of(&body)?,

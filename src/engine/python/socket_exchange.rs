@@ -164,6 +164,9 @@ impl SocketExchange {
     }
 
     /// The next message for the app, or `None` when it has to wait.
+    ///
+    /// # Errors
+    /// What the app did wrong, as the exception that it sees.
     pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let mut state = self.state();
         let message = PyDict::new(py);
@@ -197,6 +200,9 @@ impl SocketExchange {
     }
 
     /// Takes what the app says. Returns whether the app should wait before it says more.
+    ///
+    /// # Errors
+    /// What the app did wrong, as the exception that it sees.
     pub fn say(&self, message: &Bound<'_, PyDict>) -> PyResult<bool> {
         let py = message.py();
         let kind = required(message, intern!(py, "type"))?;

@@ -173,6 +173,9 @@ impl Watch {
     fn blame(&self, plugin: Option<Arc<str>>) {
         let place = stack_of(self.shared.event_loop.thread());
         let who = plugin.as_deref().unwrap_or("unknown").to_owned();
+        // Before the warning: who reads that and asks finds it.
+        *self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Blocked { plugin, place: place.clone() });
         match &place {
             Some(place) => tracing::warn!(
                 plugin = who,
@@ -185,7 +188,6 @@ impl Watch {
                  use code that releases the GIL"
             ),
         }
-        *self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Blocked { plugin, place });
     }
 }
 

@@ -19,10 +19,14 @@ use crate::base::error::{Error, Kind};
 use crate::engine::python::job::{Answers, Ask, Handler, Parcel, Table};
 use crate::engine::python::lane::Lane;
 
+/// What the threads are called, before their number.
+pub const THREAD_NAME: &str = "plugbay-worker-";
 /// After so long inside one handler the leader loses the lead.
 const LEAD: Duration = Duration::from_millis(4);
 /// A handler that ran for longer than this is expected to do so again.
 const SLOW: Duration = Duration::from_millis(1);
+/// So long a thread may take to end that is inside no handler.
+const JOIN: Duration = Duration::from_secs(1);
 /// One batch runs at most so many questions before others may have the GIL and the answers go out.
 const BATCH: usize = 64;
 /// One batch holds the GIL at most so long.
@@ -51,6 +55,8 @@ struct Seats {
     next: u64,
     /// Every thread, by its number.
     threads: HashMap<u64, Arc<Seat>>,
+    /// Every thread as Python knows it, by its number.
+    objects: HashMap<u64, Py<PyAny>>,
     standby: usize,
     stopping: bool,
     /// Calls that went on after their caller was answered `timeout` or had gone, since the start.
@@ -124,6 +130,23 @@ impl Workers {
             self.answers.put(Parcel::Job(job));
         }
         self.answers.flush();
+    }
+
+    /// Waits until the threads that are inside no handler have ended; after [`Workers::stop`].
+    ///
+    /// # Errors
+    /// What `threading` raises.
+    pub fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let threads = {
+            let mut seats = self.seats();
+            let objects = std::mem::take(&mut seats.objects);
+            let stuck = |number: &u64| seats.threads.get(number).is_some_and(|seat| seat.running().is_some());
+            objects.into_iter().map(|(number, thread)| (stuck(&number), thread)).collect::<Vec<_>>()
+        };
+        for (_, thread) in threads.iter().filter(|(stuck, _)| !stuck) {
+            thread.bind(py).call_method1("join", (JOIN.as_secs_f64(),))?;
+        }
+        Ok(())
     }
 
     /// Puts a question. Never waits.
@@ -204,7 +227,9 @@ impl Workers {
         let workers = self.clone();
         let asked = std::thread::Builder::new().name("plugbay-hire".into()).spawn(move || {
             Python::attach(|py| {
-                if let Err(error) = workers.hire(py) {
+                // The interpreter may have come late.
+                let stopping = workers.seats().stopping;
+                if !stopping && let Err(error) = workers.hire(py) {
                     error.write_unraisable(py, None);
                 }
             });
@@ -229,11 +254,12 @@ impl Workers {
         let body = Bound::new(py, Body { owner: Arc::downgrade(self), number, seat })?;
         let keywords = PyDict::new(py);
         keywords.set_item("target", body)?;
-        keywords.set_item("name", format!("plugbay-worker-{number}"))?;
+        keywords.set_item("name", format!("{THREAD_NAME}{number}"))?;
         // A stuck thread must not keep the process.
         keywords.set_item("daemon", true)?;
-        let started = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?.call_method0("start");
-        if let Err(error) = started {
+        let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
+        self.seats().objects.insert(number, thread.clone().unbind());
+        if let Err(error) = thread.call_method0("start") {
             let mut seats = self.seats();
             seats.threads.remove(&number);
             seats.standby -= 1;
