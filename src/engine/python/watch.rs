@@ -116,6 +116,8 @@ impl Watch {
         let mut suspicion: Option<(u64, Instant, bool)> = None;
         while shared.running.load(Ordering::Acquire) {
             shared.workers.relieve();
+            // A handler that blocks must not hold back the answers of those before it.
+            shared.workers.flush();
             self.look_at_the_loop(&mut suspicion);
             let now = u64::try_from(shared.born.elapsed().as_millis()).unwrap_or(u64::MAX);
             let quiet = now.saturating_sub(shared.asked.load(Ordering::Relaxed)) > QUIET.as_millis() as u64;
