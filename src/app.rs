@@ -4,7 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -62,8 +62,8 @@ pub struct App {
     listener: Mutex<Option<TcpListener>>,
     runtime: Mutex<Option<Runtime>>,
     serving: Mutex<Option<Serving>>,
-    /// The plugins whose startup hooks have run, in that order.
-    started: Mutex<Vec<Arc<Plugin>>>,
+    /// The plugins whose startup hooks have run, in that order. One that was withdrawn since is gone.
+    started: Mutex<Vec<Weak<Plugin>>>,
     /// Told when all but the process has ended; whoever bounds the time of the stop listens.
     ended: Mutex<Option<Sender<()>>>,
 }
@@ -177,7 +177,7 @@ impl App {
                 break;
             }
             match handle.block_on(self.start_plugin(plugin)) {
-                Ok(()) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(plugin.clone()),
+                Ok(()) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(plugin)),
                 Err(error) => self.give_up(plugin, &error),
             }
         }
@@ -211,8 +211,8 @@ impl App {
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
-        for plugin in started.iter().rev() {
-            handle.block_on(self.stop_plugin(plugin, deadline));
+        for plugin in started.iter().rev().filter_map(Weak::upgrade) {
+            handle.block_on(self.stop_plugin(&plugin, deadline));
         }
         Ok(())
     }
@@ -230,12 +230,13 @@ impl App {
             }
             runtime.shutdown_timeout(GRACE);
         }
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Where nobody listens any more, nothing needs to be bounded.
-        ended.and_then(|ended| ended.send(()).ok());
         self.parts.registry.reset();
-        self.parts.store.retract();
+        self.parts.store.release();
         log::flush(LOG_TIME);
+        if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It fails when that thread could not be started: then nothing is bounded.
+            let _ = ended.send(());
+        }
         code
     }
 
@@ -336,13 +337,13 @@ impl App {
         let engines = self.parts.engines.clone();
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
+                // The folder was let go, and may be another host's by then.
                 Ok(()) => std::thread::sleep(left(deadline).max(LAST_TIME)),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => store.retract(),
                 // The host is gone without having been finished, which is no end of the process.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
-            store.retract();
             exit_at_once(1);
         });
         if let Err(error) = spawned {

@@ -203,7 +203,12 @@ def test_a_console_whose_loop_is_blocked_ends(home: Path, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "plugbay", "repl", "--port", "0", "--config", config]
     command += ["--plugins-dir", str(tmp_path / "plugins")]
     with subprocess.Popen(
-        command, env=dict(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=dict(os.environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         url = None

@@ -241,7 +241,7 @@ def test_beyond_half_of_the_threads_a_plugin_is_busy_and_the_others_are_not(thre
     with running_host(blocking("a", gate), blocking("b", gate), limits={"worker_threads": 8}) as host:
         for _ in range(2):
             calls = [threads.submit(call, host.http, "a.wait") for _ in range(12)]
-            refused = list(_first(calls, 8))
+            refused = _first(calls, 8)
             assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "busy")}
             assert {(answer.headers["retry-after"], answer.json()["plugin"]) for answer in refused} == {("1", "a")}
             assert [gate.begun.next() for _ in range(4)] == ["begun"] * 4

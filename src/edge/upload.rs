@@ -65,6 +65,7 @@ pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result
     }
     let mut upload = Upload {
         first: Bytes::new(),
+        failed: None,
         incoming,
         room: limits.body_bytes,
         limit: limits.body_bytes,
@@ -106,6 +107,8 @@ pub async fn discard(incoming: &mut Incoming) -> bool {
 struct Upload {
     /// What was read already.
     first: Bytes,
+    /// What went wrong behind that.
+    failed: Option<Error>,
     incoming: Incoming,
     /// How many more bytes may come.
     room: usize,
@@ -121,9 +124,18 @@ impl Upload {
     fn take_ready(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
         let mut more = BytesMut::new();
         while !self.incoming.is_end_stream() {
-            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.incoming).poll_frame(context) else {
-                self.keep(more);
-                return None;
+            let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                // It is said once: a body that broke off must not pass for a whole one.
+                Poll::Ready(Some(Err(error))) => {
+                    self.failed = Some(broken(error));
+                    self.keep(more);
+                    return None;
+                }
+                Poll::Ready(None) | Poll::Pending => {
+                    self.keep(more);
+                    return None;
+                }
             };
             let Ok(bytes) = frame.into_data() else { continue };
             self.room = self.room.saturating_sub(bytes.len());
@@ -159,6 +171,9 @@ impl http_body::Body for Upload {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if self.verdict.load(Ordering::Acquire) != 0 {
             return Poll::Ready(None);
         }
@@ -190,7 +205,7 @@ impl http_body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.incoming.is_end_stream()
+        self.first.is_empty() && self.failed.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

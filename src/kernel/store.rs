@@ -19,7 +19,7 @@ const HOST_FILE: &str = "host.json";
 /// The file whose lock the running host holds; inside, `{"pid", "url"}` of the holder.
 const LOCK_FILE: &str = "lock";
 
-/// The home folder, locked for this host. Cloning is cheap; the lock ends with the last clone.
+/// The home folder, locked for this host. Cloning is cheap; the lock ends with the last clone, or by [`Store::release`].
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -27,8 +27,8 @@ pub struct Store {
 
 struct Shared {
     home: PathBuf,
-    /// The locked file, so that its text can be rewritten.
-    lock: Mutex<File>,
+    /// The locked file, so that its text can be rewritten; none once it was released.
+    lock: Mutex<Option<File>>,
 }
 
 /// Who holds the lock, as the lock file says.
@@ -52,7 +52,7 @@ impl Store {
         })?;
         let home = home.canonicalize().unwrap_or(home);
         let lock = take_lock(&home)?;
-        let store = Self { shared: Arc::new(Shared { home, lock: Mutex::new(lock) }) };
+        let store = Self { shared: Arc::new(Shared { home, lock: Mutex::new(Some(lock)) }) };
         store.sign_lock(None)?;
         Ok(store)
     }
@@ -77,6 +77,15 @@ impl Store {
     pub fn retract(&self) {
         let _ = fs::remove_file(self.shared.home.join(HOST_FILE));
         let _ = self.sign_lock(None);
+    }
+
+    /// Lets another host have the folder. What is kept in it stays readable.
+    pub fn release(&self) {
+        self.retract();
+        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock {
+            unlock(&lock);
+        }
     }
 
     /// The bytes of a kept file; `None` when it is not there.
@@ -111,7 +120,9 @@ impl Store {
         let holder = Holder { pid: std::process::id(), url: url.map(str::to_owned) };
         let text = serde_json::to_vec(&holder).unwrap_or_default();
         let mut lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        rewrite(&mut lock, &text).map_err(|error| {
+        // Without the lock the file is another's.
+        let Some(lock) = lock.as_mut() else { return Ok(()) };
+        rewrite(lock, &text).map_err(|error| {
             let path = self.shared.home.join(LOCK_FILE);
             Error::new(Kind::Unavailable, format!("cannot write {}: {error}", path.display())).with_source(error)
         })
@@ -120,11 +131,17 @@ impl Store {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let lock = self.lock.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = lock.set_len(0);
-        // A forked child shares the open file, and with it the lock: closing ours would not be enough.
-        let _ = lock.unlock();
+        let lock = self.lock.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock {
+            unlock(&lock);
+        }
     }
+}
+
+fn unlock(lock: &File) {
+    let _ = lock.set_len(0);
+    // A forked child shares the open file, and with it the lock: closing ours would not be enough.
+    let _ = lock.unlock();
 }
 
 fn take_lock(home: &Path) -> Result<File> {

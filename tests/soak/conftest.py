@@ -1,41 +1,15 @@
-"""What the long tests stand on: a host in a process of its own, and what the system says of that process."""
+"""What the long tests stand on: a host in a process of its own."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from served import Served
+from system import Process
 
 TESTS = Path(__file__).parents[1]
-sys.path.insert(0, str(TESTS))
-
-from served import Served  # noqa: E402  (found through the line above)
-
-
-class Process:
-    """What the system says of a process."""
-
-    def __init__(self, pid: int) -> None:
-        self._folder = Path(f"/proc/{pid}")
-
-    @property
-    def rss_bytes(self) -> int:
-        """Its memory."""
-        return int((self._folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    @property
-    def files(self) -> int:
-        """Its open file descriptors."""
-        return len(list((self._folder / "fd").iterdir()))
-
-    @property
-    def processor_s(self) -> float:
-        """The seconds that it kept processors busy."""
-        fields = (self._folder / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture

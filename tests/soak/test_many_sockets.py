@@ -12,8 +12,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Process, Served
 from raw import HANDSHAKE, frame, request
+from served import Served
+from system import Process
 from websockets.asyncio.client import connect
 
 pytestmark = pytest.mark.soak

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Process, Served
+from served import Served
+from system import Process
 
 pytestmark = pytest.mark.soak
 

@@ -47,6 +47,8 @@ struct Shared {
     keys: AtomicU64,
     /// Whether a loop listens: a host runs.
     open: AtomicBool,
+    /// Whether what is asked is refused: nobody would answer any more.
+    stopped: AtomicBool,
     closed: Mutex<CancellationToken>,
     questions: usize,
 }
@@ -75,6 +77,7 @@ impl Bridge {
                 meters,
                 keys: AtomicU64::new(1),
                 open: AtomicBool::new(false),
+                stopped: AtomicBool::new(false),
                 closed: Mutex::default(),
                 questions,
             }),
@@ -115,6 +118,7 @@ impl Bridge {
     /// Ends the courier and the watch. What is asked from now on is refused.
     pub fn close_answers(&self) {
         self.shared.open.store(false, Ordering::Release);
+        self.shared.stopped.store(true, Ordering::Release);
         self.shared.watch.stop();
         self.shared.workers.stop();
         let mut closed = self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +184,8 @@ impl Bridge {
     /// a Python thread, attached. Dropping the answer cancels the call.
     ///
     /// # Errors
-    /// `Busy`: the lane is full. `Unavailable`: Python has stopped. Else what `settle` says.
+    /// `Busy`: the lane is full. `Unavailable`: Python has stopped. `Plugin`: the handler was cancelled by its own
+    /// doing. Else what `settle` says.
     pub fn ask<C, S, A>(
         &self,
         handler: &Handler,
@@ -193,12 +198,17 @@ impl Bridge {
         A: Send + 'static,
     {
         let (question, answer) = Question::new(call, settle);
-        let sent = self.send(handler, Box::new(question));
+        // Dropped in this order, polled or not: a call that is cancelled before it began is seen to be abandoned then.
+        let asked = self.send(handler, Box::new(question)).map(|guard| (answer, guard));
         async move {
-            let guard = sent?;
+            let (answer, guard) = asked?;
             let outcome: std::result::Result<Result<A>, oneshot::error::RecvError> = answer.await;
             guard.done();
-            outcome.unwrap_or_else(|_| Err(lost()))
+            // Somebody waits for this answer, so it was not the caller who cancelled the handler.
+            outcome.unwrap_or_else(|_| Err(lost())).map_err(|error| match error.kind() {
+                Kind::Cancelled => Error::new(Kind::Plugin, "the handler was cancelled before it had a result"),
+                _ => error,
+            })
         }
     }
 
@@ -216,6 +226,9 @@ impl Bridge {
     /// # Errors
     /// `Busy`: the lane is full.
     pub fn send_as(&self, handler: &Handler, job: Box<dyn Job>, named: impl FnOnce(u64)) -> Result<Guard> {
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return Err(lost());
+        }
         let key = self.shared.keys.fetch_add(1, Ordering::Relaxed);
         named(key);
         let ask = Ask { key, handler: handler.clone(), job };

@@ -14,7 +14,7 @@ use crate::base::json::Json;
 use crate::engine::python::awaitable::Done;
 use crate::engine::python::bridge::Bridge;
 use crate::engine::python::convert::{error_into_python, json_given, json_into_python, text_of};
-use crate::engine::python::event_loop::Signal;
+use crate::engine::python::event_loop::{EventLoop, Signal};
 use crate::engine::python::handlers::json_outcome;
 use crate::engine::python::job::Handler;
 use crate::engine::python::scope::PrincipalFace;
@@ -43,12 +43,15 @@ impl Faces {
         let face = ConnectionFace {
             connection: connection.clone(),
             state: PyDict::new(py).unbind(),
-            callbacks: Mutex::default(),
+            callbacks: Mutex::new(Some(Vec::new())),
             channels: channels.clone(),
         };
-        let face = Bound::new(py, face)?;
-        self.locked().insert(connection.id().into(), face.clone().unbind());
-        Ok(face)
+        let face = Bound::new(py, face)?.unbind();
+        // Another thread may have made one meanwhile; then that one holds the state.
+        let mut faces = self.locked();
+        let kept = faces.entry(connection.id().into()).or_insert_with(|| face.clone_ref(py)).bind(py).clone();
+        drop(faces);
+        Ok(kept)
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<Box<str>, Py<ConnectionFace>>> {
@@ -60,14 +63,15 @@ impl Faces {
 #[derive(Clone)]
 pub struct Channels {
     hub: Hub,
+    event_loop: Arc<EventLoop>,
     plugin: Arc<str>,
     names: Arc<Mutex<Vec<Arc<str>>>>,
 }
 
 impl Channels {
     /// No channel yet.
-    pub fn new(hub: Hub, plugin: Arc<str>) -> Self {
-        Self { hub, plugin, names: Arc::default() }
+    pub fn new(hub: Hub, event_loop: Arc<EventLoop>, plugin: Arc<str>) -> Self {
+        Self { hub, event_loop, plugin, names: Arc::default() }
     }
 
     /// Notes a channel of the plugin.
@@ -156,25 +160,31 @@ impl ChannelHandler for PythonChannel {
 pub struct ConnectionFace {
     connection: Connection,
     state: Py<PyDict>,
-    callbacks: Mutex<Vec<Py<PyAny>>>,
+    /// Taken when the connection is gone.
+    callbacks: Mutex<Option<Vec<Py<PyAny>>>>,
     channels: Channels,
 }
 
 impl ConnectionFace {
     /// Runs what the plugin wants to be run when the connection is gone; called on the loop's thread.
     fn left(&self, py: Python<'_>) {
-        let callbacks = std::mem::take(&mut *self.callbacks.lock().unwrap_or_else(PoisonError::into_inner));
-        for callback in callbacks {
-            let outcome = callback.bind(py).call0().and_then(|result| {
-                if result.hasattr(intern!(py, "__await__"))? {
-                    py.import("asyncio")?.call_method1("ensure_future", (result,))?;
-                }
-                Ok(())
-            });
-            if let Err(error) = outcome {
-                tracing::warn!(plugin = &*self.channels.plugin, "on_close callback failed: {}", text_of(py, &error));
-            }
+        let callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for callback in callbacks.into_iter().flatten() {
+            call_back(py, &callback, &self.channels.plugin);
         }
+    }
+}
+
+/// Calls what `on_close` was given, plain or async; on the loop's thread.
+fn call_back(py: Python<'_>, callback: &Py<PyAny>, plugin: &str) {
+    let outcome = callback.bind(py).call0().and_then(|result| {
+        if result.hasattr(intern!(py, "__await__"))? {
+            py.import("asyncio")?.call_method1("ensure_future", (result,))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        tracing::warn!(plugin, "on_close callback failed: {}", text_of(py, &error));
     }
 }
 
@@ -236,7 +246,15 @@ impl ConnectionFace {
 
     /// Call ``callback()``, plain or async, once this connection is gone.
     fn on_close(&self, callback: Py<PyAny>) {
-        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push(callback);
+        let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(callbacks) = callbacks.as_mut() {
+            return callbacks.push(callback);
+        }
+        drop(callbacks);
+        // It is gone already.
+        let plugin = self.channels.plugin.clone();
+        let run = move |py: Python<'_>| call_back(py, &callback, &plugin);
+        self.channels.event_loop.signal(Signal::Run(Box::new(run)));
     }
 
     /// Receive what is published to a topic of this plugin's channels.
@@ -261,7 +279,7 @@ impl ConnectionFace {
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         visit.call(&self.state)?;
         if let Ok(callbacks) = self.callbacks.try_lock() {
-            for callback in &*callbacks {
+            for callback in callbacks.iter().flatten() {
                 visit.call(callback)?;
             }
         }

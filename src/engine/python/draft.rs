@@ -46,8 +46,11 @@ impl DraftFace {
         if let Some(asked) = asked {
             return Prefix::parse(asked.trim_matches('/')).map_err(|error| error_into_python(py, &error));
         }
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        draft.as_ref().map(|draft| Prefix::of_plugin(&draft.manifest().id)).ok_or_else(|| self.closed(py))
+        let own = {
+            let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+            draft.as_ref().map(|draft| Prefix::of_plugin(&draft.manifest().id))
+        };
+        own.ok_or_else(|| self.closed(py))
     }
 
     fn hold(&self, object: Bound<'_, PyAny>, place: Where) -> Handler {
@@ -55,9 +58,10 @@ impl DraftFace {
     }
 
     fn fill(&self, py: Python<'_>, fill: impl FnOnce(&mut Draft) -> Result<()>) -> PyResult<()> {
-        let mut draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        match draft.as_mut() {
-            Some(draft) => fill(draft).map_err(|error| error_into_python(py, &error)),
+        // An exception is made by Python code, which must not run while the lock is held.
+        let filled = self.draft.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(fill);
+        match filled {
+            Some(outcome) => outcome.map_err(|error| error_into_python(py, &error)),
             None => Err(self.closed(py)),
         }
     }
@@ -133,7 +137,7 @@ impl DraftFace {
         let manifest =
             Manifest::check(id, name, version, description, host_api).map_err(|error| error_into_python(py, &error))?;
         let plugin = manifest.id.shared();
-        let channels = Channels::new(engine.hub.clone(), plugin.clone());
+        let channels = Channels::new(engine.hub.clone(), engine.bridge.event_loop().clone(), plugin.clone());
         let draft = Mutex::new(Some(Draft::new(manifest, source, Engine::Python)));
         Ok(Self { engine, plugin, channels, faces: Arc::default(), draft })
     }

@@ -88,6 +88,7 @@ impl PythonEngine {
         let before = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).replace(self.clone());
         if let Some(before) = before {
             before.registry.reset();
+            before.bridge.close_answers();
         }
     }
 

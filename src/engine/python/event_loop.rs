@@ -62,7 +62,7 @@ pub struct EventLoop {
 /// Which handler's code the loop runs at this moment, for the watch.
 #[derive(Default)]
 struct Now {
-    /// Counts the steps of tasks; odd while one runs.
+    /// Counts the steps of tasks.
     step: AtomicU64,
     handler: Mutex<Option<(Handler, Instant)>>,
 }
@@ -299,6 +299,8 @@ impl Drain {
         let py = slf.py();
         let Self { owner, event_loop, tasks } = slf.get();
         owner.lane.bell().hear();
+        // Dropped at the end, also after a panic: a consumer that neither sleeps nor comes back strands every question.
+        let _rest = Rest { drain: slf, event_loop: event_loop.bind(py) };
         let due = owner.flush_due.swap(true, Ordering::Relaxed);
         let started = owner.drain(py, tasks);
         if tasks.eager || started == 0 {
@@ -308,11 +310,26 @@ impl Drain {
             owner.flush_later(py);
         }
         owner.table.sweep(py);
-        // Asleep is said last: from then on the next question rings.
-        if !owner.lane.is_empty() || !owner.lane.sleep() {
-            event_loop.bind(py).call_method1(intern!(py, "call_soon"), (slf,))?;
-        }
         Ok(())
+    }
+}
+
+/// What a drain does last: it goes to sleep, or has itself called again.
+struct Rest<'a, 'py> {
+    drain: &'a Bound<'py, Drain>,
+    event_loop: &'a Bound<'py, PyAny>,
+}
+
+impl Drop for Rest<'_, '_> {
+    fn drop(&mut self) {
+        let py = self.drain.py();
+        let lane = &self.drain.get().owner.lane;
+        // Asleep is said last: from then on the next question rings.
+        if (!lane.is_empty() || !lane.sleep())
+            && let Err(error) = self.event_loop.call_method1(intern!(py, "call_soon"), (self.drain,))
+        {
+            error.write_unraisable(py, None);
+        }
     }
 }
 

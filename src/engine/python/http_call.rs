@@ -12,7 +12,7 @@ use crate::engine::python::awaitable::{Done, future};
 use crate::engine::python::event_loop::Signal;
 use crate::engine::python::http_exchange::Exchange;
 use crate::engine::python::http_message::required;
-use crate::engine::python::job::Job;
+use crate::engine::python::job::{Job, lost};
 use crate::engine::python::mounted::Mounted;
 use crate::engine::python::scope::Scope;
 
@@ -84,6 +84,13 @@ pub struct HttpJob {
     pub exchange: Arc<Exchange>,
     /// What the scope is made of; taken by the call.
     pub scope: Option<Scope>,
+}
+
+impl Drop for HttpJob {
+    fn drop(&mut self) {
+        // Dropped before it was answered: nobody will. After an answer this changes nothing.
+        self.exchange.refuse(lost());
+    }
 }
 
 impl Job for HttpJob {

@@ -208,6 +208,8 @@ impl Exchange {
     /// # Errors
     /// What the app did wrong, as the exception that it sees.
     pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        // Made before the lock is taken: an allocation may collect garbage, and that may run anything.
+        let message = PyDict::new(py);
         let mut incoming = self.incoming();
         if !std::mem::replace(&mut incoming.wanted, true) {
             self.room.notify_waiters();
@@ -220,10 +222,10 @@ impl Exchange {
             None if incoming.complete && !incoming.told_complete => Some(Bytes::new()),
             None => None,
         };
-        let message = PyDict::new(py);
         let Some(body) = body else {
             if incoming.disconnected || self.outgoing().finished {
                 incoming.told_disconnected = incoming.disconnected;
+                drop(incoming);
                 message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
                 return Ok(Some(message));
             }
@@ -290,7 +292,8 @@ impl Exchange {
         }
         if outgoing.discards {
             outgoing.finished = !more;
-            return Ok(false);
+            // The client has all that it will get; an app that has no end must not go on.
+            return if more { Err(PyOSError::new_err(GONE)) } else { Ok(false) };
         }
         if let Some(stream) = &outgoing.stream {
             let open = body.is_empty() || stream.send(Ok(body.clone())).is_ok();
@@ -324,8 +327,8 @@ impl Exchange {
             Body::from(body)
         };
         outgoing.whole = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if self.method == Method::HEAD {
-            outgoing.whole = outgoing.whole.and(Some(0));
+        if self.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            outgoing.whole = Some(0);
         }
         let (wait, finished) = (more && outgoing.bytes > WINDOW, outgoing.finished);
         drop(outgoing);

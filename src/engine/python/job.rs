@@ -94,6 +94,8 @@ impl Answers {
                 }
             }
             tokio::select! {
+                // In this order: what was put before the end is handed over.
+                biased;
                 () = self.ready.notified() => {}
                 () = closed.cancelled() => break,
             }

@@ -168,11 +168,13 @@ impl SocketExchange {
     /// # Errors
     /// What the app did wrong, as the exception that it sees.
     pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let mut state = self.state();
+        // Made before the lock is taken: an allocation may collect garbage, and that may run anything.
         let message = PyDict::new(py);
         let kind = intern!(py, "type");
+        let mut state = self.state();
         if !state.told_connect {
             state.told_connect = true;
+            drop(state);
             message.set_item(kind, intern!(py, "websocket.connect"))?;
             return Ok(Some(message));
         }
@@ -191,6 +193,7 @@ impl SocketExchange {
         }
         if let Some((code, reason)) = state.gone.clone() {
             state.told_gone = true;
+            drop(state);
             message.set_item(kind, intern!(py, "websocket.disconnect"))?;
             message.set_item(intern!(py, "code"), code)?;
             message.set_item(intern!(py, "reason"), &*reason)?;

@@ -116,6 +116,8 @@ impl Watch {
         let mut suspicion: Option<(u64, Instant, bool)> = None;
         while shared.running.load(Ordering::Acquire) {
             shared.workers.relieve();
+            // A handler that blocks must not hold back the answers of those before it.
+            shared.workers.flush();
             self.look_at_the_loop(&mut suspicion);
             let now = u64::try_from(shared.born.elapsed().as_millis()).unwrap_or(u64::MAX);
             let quiet = now.saturating_sub(shared.asked.load(Ordering::Relaxed)) > QUIET.as_millis() as u64;
@@ -173,6 +175,9 @@ impl Watch {
     fn blame(&self, plugin: Option<Arc<str>>) {
         let place = stack_of(self.shared.event_loop.thread());
         let who = plugin.as_deref().unwrap_or("unknown").to_owned();
+        // Before the warning: who reads that and asks finds it.
+        *self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Blocked { plugin, place: place.clone() });
         match &place {
             Some(place) => tracing::warn!(
                 plugin = who,
@@ -185,7 +190,6 @@ impl Watch {
                  use code that releases the GIL"
             ),
         }
-        *self.shared.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Blocked { plugin, place });
     }
 }
 

@@ -149,6 +149,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Lets the answers that wait for the end of a batch go out now. The watch calls this.
+    pub fn flush(&self) {
+        self.answers.flush();
+    }
+
     /// Puts a question. Never waits.
     ///
     /// # Errors
@@ -227,7 +232,9 @@ impl Workers {
         let workers = self.clone();
         let asked = std::thread::Builder::new().name("plugbay-hire".into()).spawn(move || {
             Python::attach(|py| {
-                if let Err(error) = workers.hire(py) {
+                // The interpreter may have come late.
+                let stopping = workers.seats().stopping;
+                if !stopping && let Err(error) = workers.hire(py) {
                     error.write_unraisable(py, None);
                 }
             });
@@ -258,9 +265,13 @@ impl Workers {
         let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
         self.seats().objects.insert(number, thread.clone().unbind());
         if let Err(error) = thread.call_method0("start") {
-            let mut seats = self.seats();
-            seats.threads.remove(&number);
-            seats.standby -= 1;
+            let never_started = {
+                let mut seats = self.seats();
+                seats.threads.remove(&number);
+                seats.standby -= 1;
+                seats.objects.remove(&number)
+            };
+            drop(never_started);
             return Err(error);
         }
         Ok(())
@@ -279,6 +290,11 @@ impl Workers {
             }
             self.lead(py, number, seat);
         }
+        if !self.seats().stopping {
+            // Dropped with the lock released: `threading` keeps weak references with callbacks.
+            let ended = self.seats().objects.remove(&number);
+            drop(ended);
+        }
         Ok(())
     }
 
@@ -286,15 +302,16 @@ impl Workers {
     fn take_the_lead(&self, number: u64) -> bool {
         let mut seats = self.seats();
         loop {
+            // A free lead is taken first: the one who was told of it must not go away with the news.
+            if !seats.stopping && self.leader.compare_exchange(0, number, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                seats.standby -= 1;
+                return true;
+            }
             let surplus = seats.standby > 1 && seats.threads.len() > self.room(&seats);
             if seats.stopping || surplus {
                 seats.threads.remove(&number);
                 seats.standby -= 1;
                 return false;
-            }
-            if self.leader.compare_exchange(0, number, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                seats.standby -= 1;
-                return true;
             }
             seats = self.lead_is_free.wait(seats).unwrap_or_else(PoisonError::into_inner);
         }
@@ -325,7 +342,8 @@ impl Workers {
                     self.seats().standby += 1;
                     return;
                 }
-                if self.lane.sleep() {
+                // A stop that came after the look above has found this thread awake, and rung no bell.
+                if self.lane.sleep() && !self.seats().stopping {
                     py.detach(|| self.lane.bell().wait());
                 }
                 (batch, began) = (0, Instant::now());
@@ -375,6 +393,10 @@ impl Workers {
         let target = handler.target(py);
         let since = Instant::now();
         *seat.running() = Some(Running { handler: handler.clone(), key, since, abandoned: false });
+        // Who left before this thread was known to run the call could not say so to it.
+        if job.is_abandoned() {
+            self.abandon(key);
+        }
         self.inside.fetch_add(1, Ordering::Relaxed);
         let outcome = in_own_context(&target).and_then(|target| job.call(py, &target));
         facts.meter.called();
