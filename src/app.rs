@@ -207,9 +207,7 @@ impl App {
         }
         let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(serving) = serving {
-            // The hooks have their share, also when a request that never ends has used up its own.
-            let requests_until = deadline.checked_sub(self.parts.settings.limits.drain_time / 4).unwrap_or(deadline);
-            handle.block_on(async { timeout(left(requests_until), serving.drained()).await }).ok();
+            handle.block_on(async { timeout(left(deadline), serving.drained()).await }).ok();
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));

@@ -459,6 +459,25 @@ def test_a_head_request_gets_the_head_alone_and_the_app_is_let_end() -> None:
         assert client.ask("GET", HERE).answer()[2] == b"1234512345"
 
 
+def test_a_head_request_ends_an_app_whose_stream_has_no_end() -> None:
+    told = Told()
+
+    @http_only
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send(START)
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"more", "more_body": True})
+                await asyncio.sleep(0)
+        except (OSError, asyncio.CancelledError):
+            told("ended")
+            raise
+
+    with running_host(mounted(app)) as host, wire(host) as client:
+        assert client.ask("HEAD", HERE).head()[0] == 200
+        assert told.next() == "ended"
+
+
 def test_http_2_by_prior_knowledge_is_the_same_app() -> None:
     @http_only
     async def app(scope: Message, receive: Receive, send: Send) -> None:

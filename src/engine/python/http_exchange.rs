@@ -75,6 +75,9 @@ struct Outgoing {
     /// Bytes that tokio has taken, and how many of them make the response complete, where that was announced.
     taken: u64,
     whole: Option<u64>,
+    /// Bytes that the app has given, and how many it said that it would give.
+    sent: u64,
+    announced: Option<u64>,
     /// The client has the whole response already: what the app still sends goes nowhere.
     discards: bool,
     finished: bool,
@@ -102,6 +105,8 @@ impl Exchange {
             bytes: 0,
             taken: 0,
             whole: None,
+            sent: 0,
+            announced: None,
             discards: false,
             finished: false,
         };
@@ -292,13 +297,16 @@ impl Exchange {
         }
         if outgoing.discards {
             outgoing.finished = !more;
-            outgoing.bytes += body.len();
-            // The client has all that it will get. An app may say the rest, but one without an end must not go on.
-            return if more && outgoing.bytes > WINDOW { Err(PyOSError::new_err(GONE)) } else { Ok(false) };
+            outgoing.sent += body.len() as u64;
+            // The client has all that it will get. An app that has announced its end may go on to it; one that has none
+            // must not.
+            let ends = !more || outgoing.announced.is_some_and(|announced| outgoing.sent <= announced);
+            return if ends { Ok(false) } else { Err(PyOSError::new_err(GONE)) };
         }
         if let Some(stream) = &outgoing.stream {
             let open = body.is_empty() || stream.send(Ok(body.clone())).is_ok();
             outgoing.bytes += body.len();
+            outgoing.sent += body.len() as u64;
             if !more {
                 outgoing.finished = true;
                 outgoing.stream = None;
@@ -315,6 +323,7 @@ impl Exchange {
         let Some(reply) = outgoing.reply.take() else {
             return Err(PyOSError::new_err(GONE));
         };
+        outgoing.sent = body.len() as u64;
         let body = if more {
             let (stream, chunks) = mpsc::unbounded_channel();
             outgoing.bytes = body.len();
@@ -327,7 +336,8 @@ impl Exchange {
             outgoing.finished = true;
             Body::from(body)
         };
-        outgoing.whole = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        outgoing.announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        outgoing.whole = outgoing.announced;
         if self.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             outgoing.whole = Some(0);
         }
@@ -349,13 +359,14 @@ impl Exchange {
         let mut outgoing = self.outgoing();
         let finished = std::mem::replace(&mut outgoing.finished, true);
         let (reply, stream) = (outgoing.reply.take(), outgoing.stream.take());
+        let discards = outgoing.discards;
         drop(outgoing);
         self.room.notify_waiters();
         let disconnected = self.incoming().disconnected;
         let error = match outcome {
             Ok(()) if finished || disconnected => return true,
             // What it made of a client that has gone is no failure of its own (`ClientDisconnect`, a broken pipe).
-            Err(error) if disconnected && !finished && is_disconnect(py, &error) => return true,
+            Err(error) if (disconnected || discards) && !finished && is_disconnect(py, &error) => return true,
             Ok(()) => Error::new(Kind::Plugin, "the app ended before its response was complete"),
             Err(error) => error_from_python(py, error),
         };
