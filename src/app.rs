@@ -32,6 +32,9 @@ use crate::kernel::toolbox::Toolbox;
 /// So long a stop may last beyond the drain time before the process is ended by force.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// So long the process may at least take to end when everything in it has ended: plugins' `atexit` functions run then.
+const LAST_TIME: Duration = Duration::from_secs(2);
+
 /// What the engines want of the host.
 pub struct Engines {
     /// What they say of themselves in `/api/host/status`: a JSON object.
@@ -61,7 +64,7 @@ pub struct App {
     serving: Mutex<Option<Serving>>,
     /// The plugins whose startup hooks have run, in that order. One that was withdrawn since is gone.
     started: Mutex<Vec<Weak<Plugin>>>,
-    /// Dropped at the end, which whoever bounds the time of the stop waits for.
+    /// Told when all but the process has ended; whoever bounds the time of the stop listens.
     ended: Mutex<Option<Sender<()>>>,
 }
 
@@ -204,7 +207,9 @@ impl App {
         }
         let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(serving) = serving {
-            handle.block_on(async { timeout(left(deadline), serving.drained()).await }).ok();
+            // The hooks have their share, also when a request that never ends has used up its own.
+            let requests_until = deadline.checked_sub(self.parts.settings.limits.drain_time / 4).unwrap_or(deadline);
+            handle.block_on(async { timeout(left(requests_until), serving.drained()).await }).ok();
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
@@ -227,10 +232,13 @@ impl App {
             }
             runtime.shutdown_timeout(GRACE);
         }
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.parts.registry.reset();
         self.parts.store.release();
         log::flush(LOG_TIME);
+        if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It fails when that thread could not be started: then nothing is bounded.
+            let _ = ended.send(());
+        }
         code
     }
 
@@ -322,19 +330,23 @@ impl App {
     }
 
     /// Ends the process when the stop takes too long: Python may be stuck, and an interpreter with a stuck thread is
-    /// never finalized.
+    /// never finalized. It goes on for as long as the process, which Python may keep from ending too.
+    #[expect(clippy::disallowed_methods, reason = "the event would be the end of the process")]
     fn end_by_force_after(&self, deadline: Instant) {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
         let engines = self.parts.engines.clone();
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
-            // Until the deadline, or until the other end is dropped: then everything has ended in time.
-            if still_stopping.recv_timeout(left(deadline)) == Err(RecvTimeoutError::Timeout) {
-                tracing::warn!("the stop took too long: ended by force; {}", engines());
-                store.retract();
-                exit_at_once(1);
+            match still_stopping.recv_timeout(left(deadline)) {
+                // The folder was let go, and may be another host's by then.
+                Ok(()) => std::thread::sleep(left(deadline).max(LAST_TIME)),
+                Err(RecvTimeoutError::Timeout) => store.retract(),
+                // The host is gone without having been finished, which is no end of the process.
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+            tracing::warn!("the stop took too long: ended by force; {}", engines());
+            exit_at_once(1);
         });
         if let Err(error) = spawned {
             tracing::error!("no thread to bound the time of the stop: {error}");

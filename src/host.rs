@@ -1,5 +1,6 @@
 //! `plugbay._core.Host`: a host with the Python engine, as Python drives it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::intern;
@@ -23,6 +24,8 @@ static ALIVE: Mutex<bool> = Mutex::new(false);
 pub struct Host {
     app: App,
     engine: PythonEngine,
+    /// Whether the loop is to end; until then whatever stops it is a plugin.
+    ending: AtomicBool,
     finished: Mutex<Option<i32>>,
 }
 
@@ -112,8 +115,14 @@ impl Host {
                 }
             }
         };
+        self.ending.store(true, Ordering::Release);
         event_loop.signal(Signal::Run(Box::new(stop)));
         waited.map_err(|error| error_into_python(py, &error))
+    }
+
+    /// Whether the loop was told to stop by the host.
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     fn finish(&self, py: Python<'_>) -> i32 {
@@ -158,7 +167,7 @@ impl Host {
             limits,
         );
         engine.take_over();
-        Ok(Self { app, engine, finished: Mutex::default() })
+        Ok(Self { app, engine, ending: AtomicBool::new(false), finished: Mutex::default() })
     }
 }
 

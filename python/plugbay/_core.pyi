@@ -207,6 +207,9 @@ class Host:
         """Block, releasing the GIL, until the stop is asked for, requests are drained, shutdown hooks have run and
         the loop was told to stop (``loop.stop()``)."""
 
+    def is_ending(self) -> bool:
+        """Whether the host has told the loop to stop: before that, whatever stops it is a plugin."""
+
     def finish(self) -> int:
         """After the loop has ended: end the runtime, release the lock. Returns the exit code. Idempotent."""
 

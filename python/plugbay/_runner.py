@@ -73,10 +73,8 @@ def serve(flags: Mapping[str, Any], announce: Callable[[_core.Host, HostSettings
     # Signals belong to the core: a plugin that blocks the loop must not make the host unstoppable.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = HostLog()
-    log.open(settings.log_level)
     loop = _new_loop()
-    host.attach(loop)
-    host.start()
+    crashed: list[BaseException] = []
 
     def bring_up() -> None:
         _bring_up(host, settings, all_plugins)
@@ -85,13 +83,21 @@ def serve(flags: Mapping[str, Any], announce: Callable[[_core.Host, HostSettings
         with contextlib.suppress(OSError):  # nobody reads what we print
             announce(host, settings)
 
-    crashed: list[BaseException] = []
-    _start_thread(_LOADING, _guarded(bring_up, host, crashed))
-    _start_thread("plugbay-waiting", _guarded(host.wait, host, crashed))
-    _run_loop(loop)
-    code = host.finish() or bool(crashed)
-    log.close()
-    loop.close()
+    try:
+        log.open(settings.log_level)
+        host.attach(loop)
+        host.start()
+        _start_thread(_LOADING, _guarded(bring_up, host, crashed))
+        waiting = _start_thread("plugbay-waiting", _guarded(host.wait, host, crashed))
+        _run_loop(loop, host)
+        waiting.join()
+    finally:
+        code = int(host.finish() or bool(crashed))
+        # The core has ended, and with it what obeyed signals: from now on one ends the process at once.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        log.close()
+        loop.close()
     if _is_stuck(host):
         # Such an interpreter is never finalized: its threads would wait for one another.
         sys.stdout.flush()
@@ -122,18 +128,29 @@ class BackgroundHost:
         return self._core
 
     def start(self) -> None:
-        """Start the loop and the core, load the plugins, run their startup hooks. Returns when the host serves."""
+        """Start the loop and the core, load the plugins, run their startup hooks. Returns when the host serves.
+
+        Raises what the loop or the core raises when it cannot start; ``stop`` is then still to be called.
+        """
         attached = threading.Event()
+        failed: list[BaseException] = []
         loop = self._loop = _new_loop()
 
         def run() -> None:
-            self._core.attach(loop)
-            attached.set()
-            _run_loop(loop)
+            try:
+                self._core.attach(loop)
+            except BaseException as error:
+                failed.append(error)
+                return
+            finally:
+                attached.set()
+            _run_loop(loop, self._core)
 
         self._log.open(self.settings.log_level)
         self._thread = _start_thread("plugbay-loop", run)
         attached.wait()
+        if failed:
+            raise failed[0]
         self._core.start()
         _bring_up(self._core, self.settings, self._sources)
 
@@ -165,21 +182,33 @@ class BackgroundHost:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def stop(self) -> int:
-        """Drain, run the shutdown hooks, end the loop and the core. Returns the exit code; harmless when repeated."""
+        """Drain, run the shutdown hooks, end the loop and the core. Returns the exit code; harmless when repeated.
+
+        A loop that a plugin blocks is left behind with its thread after a little while, and the exit code is 1.
+        """
         loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
             self._core.stop()
-            try:
+            with contextlib.suppress(UnavailableError):  # it failed before it ran
                 self._core.wait()
-            except UnavailableError:  # it failed before it ran
-                loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
+            # What is left on the loop and its generators have a time of grace each.
+            self._thread.join(3 * _GRACE_S)
         code = self._core.finish()
         loader.let_go()
         self._log.close()
-        if loop is not None:
-            loop.close()
+        if loop is None:
+            return code
+        if self.is_stuck:
+            # The core listens no more: the loop is to end by itself should it ever go on.
+            loop.call_soon_threadsafe(loop.stop)
+            return 1
+        loop.close()
         return code
+
+    @property
+    def is_stuck(self) -> bool:
+        """After ``stop``: whether the loop's thread is left behind, so that Python must not be finalized."""
+        return self._thread is not None and self._thread.is_alive()
 
 
 def _bring_up(host: _core.Host, settings: HostSettings, sources: Sources) -> None:
@@ -197,22 +226,49 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until the core stops it, then cancel what is left on it and wait for that a little."""
+def _run_loop(loop: asyncio.AbstractEventLoop, host: _core.Host) -> None:
+    """Run a loop until the core stops it, then cancel what is left on it and wait for that a little.
+
+    A plugin can stop a loop, and can raise what ends it, such as ``SystemExit``: neither ends the host.
+    """
     asyncio.set_event_loop(loop)
     executor = ThreadPoolExecutor(thread_name_prefix="plugbay-executor")
     loop.set_default_executor(executor)
     # AnyIO, and so FastAPI, keeps its threads for `def` routes for as long as the task that the loop was started with.
     root = loop.create_task(_forever(), name="plugbay-root")
-    with contextlib.suppress(RuntimeError):  # stopped before that task has ended, as it should
-        loop.run_until_complete(root)
-    with contextlib.suppress(RuntimeError):  # stopped again, by a plugin
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_GRACE_S))
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), _GRACE_S))
+    while not host.is_ending():
+        if root.done():  # cancelled by a plugin
+            root = loop.create_task(_forever(), name="plugbay-root")
+        _run_until(loop, root)
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    _finish_on(loop, tasks)
+    _finish_on(loop, {loop.create_task(loop.shutdown_asyncgens())})
     executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _run_until(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Run a loop until the task has ended or the loop was stopped; whatever a plugin raises is logged."""
+    try:
+        loop.run_until_complete(task)
+    except RuntimeError:  # stopped before the task has ended
+        if loop.is_closed():
+            raise
+    except BaseException as error:
+        _core.log(40, "plugbay", "".join(traceback.format_exception(error)))
+
+
+def _finish_on(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
+    """Wait for tasks a little, however often the loop is stopped meanwhile."""
+    if tasks:
+        waiting = loop.create_task(_wait_for(tasks))
+        while not waiting.done():
+            _run_until(loop, waiting)
+
+
+async def _wait_for(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks, timeout=_GRACE_S)
 
 
 async def _forever() -> None:

@@ -305,6 +305,10 @@ def repl(url: str | None, port: int | None, **given: Any) -> None:
             run_console(dash_of_host(host))
         finally:
             host.stop()
+            if host.is_stuck:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(FAILED)
 
 
 def _flags(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class Connection(Protocol):
     def state(self) -> MutableMapping[str, Any]:
         """A dict of the plugin's own for this connection."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is gone: what is sent then reaches nobody."""
+
     def send_json(self, frame: Mapping[str, Any]) -> Awaitable[None]:
         """Send any frame. A client that does not read is closed with 1013 when its outbox is full.
 

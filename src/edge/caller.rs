@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, COOKIE, HOST, HeaderName, ORIGIN, UPGRADE, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, ORIGIN, UPGRADE, VARY,
 };
 use http::request::Parts as Head;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
@@ -123,8 +123,8 @@ impl Gatekeeper {
         local: SocketAddr,
         scheme: &'static str,
     ) -> Result<Admission> {
-        let upgrade = asks_for_websocket(&head.headers);
-        let query_token = take_tokens(&mut head.uri, upgrade);
+        let query_token = take_tokens(&mut head.uri, names(&head.headers, &UPGRADE, b"websocket"));
+        let query_token = query_token.filter(|_| is_handshake(head));
         let asked = asked_host(head)?;
         let mut authority = self.shared.served(asked, local, scheme)?;
         let mut caller_scheme = scheme;
@@ -144,7 +144,8 @@ impl Gatekeeper {
         {
             return Ok(Admission::Preflight(preflight(method, &head.headers)));
         }
-        let known = self.shared.identify(&head.headers, from, query_token.as_deref().filter(|_| upgrade));
+        complete(head);
+        let known = self.shared.identify(&head.headers, from, query_token.as_deref());
         let principal = match need(&head.method, head.uri.path()) {
             Need::Nothing => known.ok().flatten().unwrap_or_else(|| self.shared.nobody.clone()),
             Need::Principal => known?.ok_or_else(unauthenticated)?,
@@ -342,9 +343,37 @@ fn fetch_site(headers: &HeaderMap) -> Option<&[u8]> {
     Some(if sites.next().is_none() { site.as_bytes() } else { b"" })
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let mut words = headers.get_all(UPGRADE).iter().flat_map(|line| line.as_bytes().split(|c| *c == b','));
-    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+/// Gives a request of HTTP/2 the form that it has in HTTP/1.1, which apps know: a `Host`, and one `Cookie` (RFC 9113
+/// §8.2.3).
+fn complete(head: &mut Head) {
+    if head.version != Version::HTTP_2 {
+        return;
+    }
+    if !head.headers.contains_key(HOST)
+        && let Some(host) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+    {
+        head.headers.insert(HOST, host);
+    }
+    let crumbs: Vec<&[u8]> = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        head.headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Whether a request opens a WebSocket, as only browsers' scripts need to without a header of their own.
+fn is_handshake(head: &Head) -> bool {
+    head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && names(&head.headers, &CONNECTION, b"upgrade")
+        && names(&head.headers, &UPGRADE, b"websocket")
+}
+
+/// Whether a header that is a list has `word` in it.
+fn names(headers: &HeaderMap, header: &HeaderName, word: &[u8]) -> bool {
+    let mut words = headers.get_all(header).iter().flat_map(|line| line.as_bytes().split(|c| *c == b','));
+    words.any(|each| each.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// Takes every `token` out of a WebSocket's query, and of other queries those that are tokens of this host, so that none

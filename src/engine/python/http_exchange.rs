@@ -292,8 +292,9 @@ impl Exchange {
         }
         if outgoing.discards {
             outgoing.finished = !more;
-            // The client has all that it will get; an app that has no end must not go on.
-            return if more { Err(PyOSError::new_err(GONE)) } else { Ok(false) };
+            outgoing.bytes += body.len();
+            // The client has all that it will get. An app may say the rest, but one without an end must not go on.
+            return if more && outgoing.bytes > WINDOW { Err(PyOSError::new_err(GONE)) } else { Ok(false) };
         }
         if let Some(stream) = &outgoing.stream {
             let open = body.is_empty() || stream.send(Ok(body.clone())).is_ok();
