@@ -260,7 +260,8 @@ def test_a_tool_call_prints_its_result_or_says_why_not(running: bool, monkeypatc
             assert done.returncode == code, (words, done.stderr)
             if code == 0:
                 assert json.loads(done.stdout) == expected
-                assert done.stderr == ""
+                assert done.stderr.startswith("" if running else "no host runs in ")
+                assert done.stderr.count("\n") == (0 if running else 1)
             else:
                 assert expected in done.stderr
                 assert done.stdout == ""
@@ -284,9 +285,85 @@ def test_tokens_are_made_listed_and_taken_back(running: bool, plugbay: Any) -> N
         assert [(token["name"], token["scopes"]) for token in listed][1:] == [("ci", ["call", "approve"])]
         assert plugbay("token", "add", "ci", "--scope", "call").returncode == 1
         assert plugbay("token", "add", "ci2", "--scope", "everything").returncode == 2
-        assert plugbay("token", "revoke", "ci").returncode == 0
+        assert plugbay("token", "revoke", "ci").stdout == "revoked the token of ci\n"
         assert plugbay("token", "revoke", "ci").returncode == 2
         assert "ci" not in plugbay("token", "list").stdout.split()
+
+
+def test_revoking_the_owners_token_says_where_the_new_one_is(plugbay: Any, home: Path) -> None:
+    plugbay("token", "list")
+    before = (home / "token").read_text()
+    assert "file `token`" in plugbay("token", "revoke", "owner").stdout
+    assert (home / "token").read_text() != before
+
+
+@pytest.fixture
+def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a file of settings, a plugin that prints, and one that is too slow for these settings."""
+    folder = tmp_path / "settled"
+    (folder / "plugins").mkdir(parents=True)
+    (folder / "plugins" / "greeter.py").write_text(PRINTS + (GOOD / "greeter.py").read_text())
+    (folder / "plugins" / "slow.py").write_text((BROKEN / "waits_on_import.py").read_text())
+    (folder / "plugbay.toml").write_text('plugins_dir = ["plugins"]\n[limits]\nhook_time_s = 0.2\n')
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("words", [["check", "--json"], ["plugins", "--json"], ["tools", "--json"]])
+def test_without_a_host_the_settings_are_those_of_serve_and_only_results_are_on_standard_output(
+    words: list[str], settled: Path, plugbay: Any, home: Path
+) -> None:
+    done = plugbay(*words)
+    assert '"greet' in json.dumps(json.loads(done.stdout))
+    assert {"this is said at import", "so is this"} <= set(done.stderr.splitlines())
+    assert ("did not end within 0.2 s" in done.stdout) == (words[0] != "tools")
+    assert (f"no host runs in {home}" in done.stderr) == (words[0] != "check")
+    assert not home.exists()
+
+
+def test_a_setting_that_serve_refuses_is_refused_without_a_host(settled: Path, plugbay: Any) -> None:
+    (settled / "plugbay.toml").write_text("surprise = 1\n")
+    for words in (["check"], ["tools"], ["tool", "call", "greet"]):
+        done = plugbay(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "surprise" in done.stderr
+
+
+def test_a_tool_call_without_a_host_goes_through_the_gate_of_the_settings(
+    plugbay: Any, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    words = ["tool", "call", "ping.announce", '{"text": "hi"}', "--plugins-dir", EXAMPLES]
+    assert plugbay(*words).returncode == 1
+    assert plugbay(*words, "--mode", "autonomous").returncode == 0
+    monkeypatch.setenv("PLUGBAY_MODE", "autonomous")
+    assert plugbay(*words).returncode == 0
+    assert not home.exists()
+
+
+def test_a_plugin_that_fails_is_one_record_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with serving("--plugins-dir", tmp_path, "--log-format", "json") as (process, _):
+        assert process.stderr is not None
+        records = iter(lambda: json.loads(process.stderr.readline()), None)  # type: ignore[union-attr]
+        record = json.dumps(next(each for each in records if "ZeroDivisionError" in json.dumps(each)))
+        assert "broken.py" in record
+        assert "import failed" in record
+        process.terminate()
+        _, _, complained = ended(process)
+    assert "ZeroDivisionError" not in complained
+
+
+def test_without_authentication_the_banner_has_no_token_and_says_so() -> None:
+    command = [sys.executable, "-m", "plugbay", "serve", "--port", "0", "--auth", "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        banner = [next(process.stdout)]
+        while not banner[-1].strip().endswith(" tools"):
+            banner.append(next(process.stdout))
+        process.terminate()
+    assert "authentication is off" in banner[1]
+    assert "sign-in/" not in "".join(banner)
+    assert "Bearer" not in "".join(banner)
 
 
 def test_a_token_that_was_made_before_the_start_counts(plugbay: Any) -> None:

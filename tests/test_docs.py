@@ -97,7 +97,9 @@ def test_the_tests_of_the_documents_pass(shown_plugins: Path) -> None:
     tests = [block for block in BLOCKS if block.role.startswith("test=")]
     assert tests
     for block in tests:
-        (shown_plugins / block.role.removeprefix("test=")).write_text(block.text, encoding="utf-8")
+        path = shown_plugins / block.role.removeprefix("test=")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(shown_plugins)]
     done = subprocess.run(command, cwd=shown_plugins, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

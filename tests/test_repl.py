@@ -133,6 +133,11 @@ def test_a_failure_is_a_tool_error_with_its_code(dash: Dash) -> None:
         assert error.value.message
 
 
+def test_an_argument_without_a_name_is_told_to_have_one(dash: Dash) -> None:
+    with pytest.raises(TypeError, match="takes its arguments by name"):
+        dash.tools.math.add("hi")
+
+
 def test_arguments_that_are_not_json_are_invalid(dash: Dash) -> None:
     with pytest.raises(ToolError) as error:
         dash.tools.math.add(a={1})

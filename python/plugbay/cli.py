@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, discovery, listing, loader
-from plugbay._registry import load_plugins, registry
+from plugbay import _core, _offline, listing
+from plugbay._registry import registry
 from plugbay.client import HostClient, open_client
 from plugbay.errors import ConflictError, InvalidError, PlugbayError
 
 if TYPE_CHECKING:
-    from plugbay._runner import HostSettings
+    from plugbay._runner import BackgroundHost, HostSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,20 +58,22 @@ def main() -> None:
     """A backend that other people extend with plugins."""
 
 
+_plugins_dir = click.option("--plugins-dir", multiple=True, type=click.Path(), help="A further folder of plugins.")
+_mode = click.option(
+    "--mode", type=click.Choice(["default", "plan", "autonomous"]), help="What becomes of side effects."
+)
+_log_level = click.option("--log-level", metavar="LEVEL", help="error, warn, info, debug, trace, or a filter.")
+_config = click.option("--config", type=click.Path(), help="The file of settings, plugbay.toml by default.")
+
+
 def _host_options(function: Function) -> Function:
     """The settings that every command which starts a host takes."""
-    for option in reversed(
-        [
-            click.option("--plugins-dir", multiple=True, type=click.Path(), help="A further folder of plugins."),
-            click.option(
-                "--mode", type=click.Choice(["default", "plan", "autonomous"]), help="What becomes of side effects."
-            ),
-            click.option("--log-level", metavar="LEVEL", help="error, warn, info, debug, trace, or a filter."),
-            click.option("--config", type=click.Path(), help="The file of settings, plugbay.toml by default."),
-        ]
-    ):
-        function = option(function)
-    return function
+    return _plugins_dir(_mode(_log_level(_config(function))))
+
+
+def _load_options(function: Function) -> Function:
+    """The settings that every command takes which loads plugins itself when no host runs."""
+    return _plugins_dir(_config(function))
 
 
 @main.command()
@@ -100,50 +102,50 @@ def serve(**given: Any) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_load_options
 @_as_json
-def check(paths: Sequence[Path], as_json: bool) -> None:
+def check(paths: Sequence[Path], as_json: bool, **given: Any) -> None:
     """Load the plugins of folders or files, print what each offers and what is wrong.
 
     Without PATHS, all that a host would load. Starts no hook, writes nothing.
     """
     sys.dont_write_bytecode = True
-    if paths:
-        loader.load(found for path in paths for found in discovery.at(path))
-    else:
-        load_plugins()
+    with _failures():
+        _offline.load(_flags(given), paths)
     errors, notes = listing.errors_here(), listing.notes_here()
     if as_json:
         loaded = [
             {**row, "offers": listing.offers_here(row["id"])} for row in listing.plugins_here() if not row["error"]
         ]
-        click.echo(listing.as_json({"plugins": loaded, "errors": errors, "notes": notes}))
+        _say(listing.as_json({"plugins": loaded, "errors": errors, "notes": notes}))
     else:
         for manifest in registry.loaded:
-            click.echo(f"{manifest.id} {manifest.version}")
+            _say(f"{manifest.id} {manifest.version}")
             for line in listing.offers_here(manifest.id) or ["nothing"]:
-                click.echo(f"  {line}")
+                _say(f"  {line}")
         for note in notes:
-            click.echo(f"note: {note}")
+            _say(f"note: {note}")
         for error in errors:
             click.echo(f"error: {error['line']}", err=True)
             if error["traceback"]:
                 click.echo(_indented(error["traceback"]), err=True)
-        click.echo(f"{len(registry.loaded)} loaded, {len(errors)} failed")
+        _say(f"{len(registry.loaded)} loaded, {len(errors)} failed")
     sys.exit(FAILED if errors else 0)
 
 
 @main.command()
 @_url
+@_load_options
 @_as_json
-def plugins(url: str | None, as_json: bool) -> None:
+def plugins(url: str | None, as_json: bool, **given: Any) -> None:
     """List what is loaded and what failed."""
     with _failures():
-        rows = _rows(url, listing.plugins_there, listing.plugins_here)
+        rows = _rows(url, given, listing.plugins_there, listing.plugins_here)
     if as_json:
-        click.echo(listing.as_json({"plugins": rows}))
+        _say(listing.as_json({"plugins": rows}))
         return
     good = [row for row in rows if row["error"] is None]
-    click.echo(listing.table(([row[name] for name in ("id", "version", "state", "source")] for row in good), _HEADS))
+    _say(listing.table(([row[name] for name in ("id", "version", "state", "source")] for row in good), _HEADS))
     for row in rows:
         if row["error"] is not None:
             click.echo(f"failed: {row['source']}: {row['error']['stage']}: {row['error']['message']}", err=True)
@@ -154,33 +156,35 @@ _HEADS = ("PLUGIN", "VERSION", "STATE", "SOURCE")
 
 @main.command()
 @_url
+@_load_options
 @_as_json
-def routes(url: str | None, as_json: bool) -> None:
+def routes(url: str | None, as_json: bool, **given: Any) -> None:
     """List the routes of the plugins."""
     with _failures():
-        rows = _rows(url, listing.routes_there, listing.routes_here)
+        rows = _rows(url, given, listing.routes_there, listing.routes_here)
     if as_json:
-        click.echo(listing.as_json({"routes": rows}))
+        _say(listing.as_json({"routes": rows}))
     else:
         cells = ((" ".join(row["methods"]), row["path"], row["plugin"]) for row in rows)
-        click.echo(listing.table(cells, ("METHOD", "PATH", "PLUGIN")))
+        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN")))
 
 
 @main.command()
 @_url
+@_load_options
 @_as_json
-def tools(url: str | None, as_json: bool) -> None:
+def tools(url: str | None, as_json: bool, **given: Any) -> None:
     """List the tools."""
     with _failures():
-        rows = _rows(url, listing.tools_there, listing.tools_here)
+        rows = _rows(url, given, listing.tools_there, listing.tools_here)
     if as_json:
-        click.echo(listing.as_json({"tools": rows}))
+        _say(listing.as_json({"tools": rows}))
     else:
         cells = (
             (row["name"], row["plugin"], "yes" if row["side_effect"] else "no", row["description"].partition("\n")[0])
             for row in rows
         )
-        click.echo(listing.table(cells, ("TOOL", "PLUGIN", "SIDE EFFECT", "DESCRIPTION")))
+        _say(listing.table(cells, ("TOOL", "PLUGIN", "SIDE EFFECT", "DESCRIPTION")))
 
 
 @main.group()
@@ -194,21 +198,31 @@ def tool() -> None:
 @click.option("--arg", "pairs", multiple=True, metavar="NAME=VALUE", help="One argument; JSON, or a text.")
 @click.option("--json", "text", metavar="JSON", help="All arguments as a JSON object; - reads standard input.")
 @_url
-def call(name: str, arguments: str | None, pairs: Sequence[str], text: str | None, url: str | None) -> None:
+@_plugins_dir
+@_mode
+@_config
+def call(
+    name: str, arguments: str | None, pairs: Sequence[str], text: str | None, url: str | None, **given: Any
+) -> None:
     """Call the tool NAME; its result is printed as JSON.
 
-    The arguments are one JSON object, given as ARGUMENTS or with --json, or one by one with --arg.
+    The arguments are one JSON object, given as ARGUMENTS or with --json, or one by one with --arg. When no host runs,
+    one without HTTP is started for the call; only that one heeds --plugins-dir, --mode and --config.
     """
+
+    def whole(rows: Sequence[listing.Row]) -> dict[str, Any]:
+        parameters: dict[str, Any] = next((row["parameters"] for row in rows if row["name"] == name), {})
+        return _arguments(arguments if text is None else text) | _pairs(pairs, parameters)
+
     with _failures(by_code=True):
         client = open_client(url)
-        if client is None:
-            load_plugins()
-        given = _arguments(arguments if text is None else text)
-        if pairs:
-            rows = listing.tools_here() if client is None else listing.tools_there(client)
-            given |= _pairs(pairs, next((row["parameters"] for row in rows if row["name"] == name), {}))
-        result = _call_here(name, given) if client is None else client.call_tool(name, given)
-    click.echo(json.dumps(result, ensure_ascii=False))
+        if client is not None:
+            result = client.call_tool(name, whole(listing.tools_there(client) if pairs else ()))
+        else:
+            with _offline.host(_flags(given)) as host:
+                _offline.tell()
+                result = _call_here(host, name, whole(listing.tools_here()))
+    _say(json.dumps(result, ensure_ascii=False))
 
 
 @main.group()
@@ -255,11 +269,15 @@ def list_tokens(url: str | None, as_json: bool) -> None:
 @click.argument("name")
 @_url
 def revoke_token(name: str, url: str | None) -> None:
-    """Take the token of NAME back; its sockets close."""
+    """Take the token of NAME back; its sockets close. That of `owner` is replaced by a new one."""
     from urllib.parse import quote
 
     with _failures(by_code=True), _host(url) as client:
         client.delete(f"/api/host/tokens/{quote(name, safe='')}")
+    if name == "owner":
+        click.echo("replaced the owner's token: the new one is in the file `token` of the host's home folder")
+    else:
+        click.echo(f"revoked the token of {name}")
 
 
 @main.command()
@@ -317,6 +335,7 @@ def _failures(*, by_code: bool = False) -> Iterator[None]:
 
 def _rows(
     url: str | None,
+    given: Mapping[str, Any],
     there: Callable[[HostClient], list[listing.Row]],
     here: Callable[[], list[listing.Row]],
 ) -> list[listing.Row]:
@@ -324,8 +343,14 @@ def _rows(
     client = open_client(url)
     if client is not None:
         return there(client)
-    load_plugins()
+    _offline.load(_flags(given))
+    _offline.tell()
     return here()
+
+
+def _say(text: str) -> None:
+    """Print a result."""
+    click.echo(text, file=_offline.results())
 
 
 @contextmanager
@@ -345,12 +370,12 @@ def _host(url: str | None) -> Iterator[HostClient]:
         host.stop()
 
 
-def _call_here(name: str, arguments: Mapping[str, Any]) -> Any:
+def _call_here(host: BackgroundHost, name: str, arguments: Mapping[str, Any]) -> Any:
     async def run() -> bytes:
         return await _core.invoke(name, json.dumps(arguments).encode(), "cli")
 
     try:
-        return json.loads(asyncio.run(run()))
+        return json.loads(host.run(run()))
     except PlugbayError as error:
         if error.code == "not_found":
             for failed in registry.errors:
@@ -389,14 +414,16 @@ def _pairs(pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
 def _announce(host: _core.Host, settings: HostSettings) -> None:
     """Say where the host is, what it has loaded, what failed, and what to try."""
     failed = [f"  {error}" for error in registry.errors]
+    for error in registry.errors:
+        _core.log(logging.ERROR, "plugbay", str(error))
     if settings.ready_json:
-        for line in failed:
-            click.echo(line.strip(), err=True)
         return
     loaded = ", ".join(f"{manifest.id} {manifest.version}" for manifest in registry.loaded) or "no plugin"
     lines = [
         f"Plugbay at {host.url}",
-        f"Sign in: {host.sign_in_link()} (once, within ten minutes)",
+        f"Sign in: {host.sign_in_link()} (once, within ten minutes)"
+        if _asks_who(host)
+        else "Sign in: not needed, since authentication is off: whoever reaches this address may use it",
         f"Loaded:  {loaded}",
     ]
     lines += ["Failed:", *failed] if failed else []
@@ -408,7 +435,8 @@ def _to_try(host: _core.Host, settings: HostSettings) -> list[str]:
     """Three commands that work when they are pasted into another terminal."""
     token_file = shlex.quote(str(settings.home / "token"))
     insecure = " --insecure" if host.url.startswith("https") else ""
-    ask = f'curl{insecure} -H "Authorization: Bearer $(cat {token_file})" {host.url}'
+    shown = f' -H "Authorization: Bearer $(cat {token_file})"' if _asks_who(host) else ""
+    ask = f"curl{insecure}{shown} {host.url}"
     plain = (row for row in listing.routes_here() if "GET" in row["methods"] and not {"{", "…"} & set(row["path"]))
     route = next(plain, None)
     easy = next((row for row in listing.tools_here() if not row["parameters"].get("required")), None)
@@ -417,6 +445,11 @@ def _to_try(host: _core.Host, settings: HostSettings) -> list[str]:
         f"{ask}/api/host/plugins" if easy is None else f"{ask}/api/host/tools/{easy['name']} -d '{{}}'",
         f"{_command(settings)} tools",
     ]
+
+
+def _asks_who(host: _core.Host) -> bool:
+    """Whether a request has to show who asks."""
+    return bool(json.loads(host.settings)["auth"] != "none")
 
 
 def _command(settings: HostSettings) -> str:
