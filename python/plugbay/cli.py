@@ -91,7 +91,7 @@ def _load_options(function: Function) -> Function:
 @click.option("--trust-proxy", multiple=True, metavar="CIDR", help="Proxies whose Forwarded headers are believed.")
 @click.option("--tls-cert", type=click.Path(), help="The certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(), help="The private key (PEM).")
-@click.option("--fast-routes", type=_on_off, help="Let the core answer FastAPI routes where it can.")
+@click.option("--fast-routes", type=_on_off, help="Reserved for compiled FastAPI routes; no effect yet.")
 def serve(**given: Any) -> None:
     """Run a host."""
     from plugbay import _runner
