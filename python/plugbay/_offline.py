@@ -36,8 +36,9 @@ def load(flags: Mapping[str, Any], paths: Sequence[Path] = ()) -> None:
 
 @contextmanager
 def host(flags: Mapping[str, Any]) -> Iterator[BackgroundHost]:
-    """A host with these settings and without HTTP, for as long as the block lasts; its hooks run. It logs nothing unless
-    a level is asked for: what a call ends with is the answer.
+    """A host with these settings and without HTTP, for as long as the block lasts; its hooks run.
+
+    It logs nothing unless a level is asked for: what a call ends with is the answer.
 
     Raises ``InvalidError`` for a bad setting.
     """
