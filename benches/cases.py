@@ -186,7 +186,7 @@ def cases() -> list[Case]:
             ],
         ),
         Case(
-            "tool", "A tool over HTTP: schema, gate, audit", "request",
+            "tool", "A tool over HTTP: schema and gate", "request",
             [
                 Entry("plugbay (async def)", plugbay(BARE), post("/api/host/tools/bench.item", {"result": LAMP})),
                 Entry("plugbay (def)", plugbay(BARE), post("/api/host/tools/bench.item_sync", {"result": LAMP})),

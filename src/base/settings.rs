@@ -72,7 +72,7 @@ pub struct Settings {
     pub log_level: String,
     /// Whether a line with the port is written to standard output once the host serves.
     pub ready_json: bool,
-    /// Whether FastAPI routes are answered by the core where it can.
+    /// Reserved for compiled FastAPI routes: nothing reads it yet.
     pub fast_routes: bool,
     /// Whether SIGTERM and SIGINT stop the host; off where another program embeds it.
     pub handle_signals: bool,

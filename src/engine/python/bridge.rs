@@ -109,7 +109,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// Hands answers over on the runtime around the caller, until [`Bridge::close`].
+    /// Hands answers over on the runtime around the caller, until [`Bridge::close_answers`].
     pub fn start_courier(&self, shutdown: &Shutdown) {
         let closed = self.closed_token();
         shutdown.spawn("answers of Python", self.shared.answers.clone().courier(closed));
