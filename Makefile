@@ -119,6 +119,7 @@ wheel: $(VENV)/dev.stamp | rust
 lock: $(VENV)/dev.stamp
 	$(BIN)/uv pip compile $(LOCK) --all-extras --upgrade pyproject.toml requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --upgrade requirements/bench.in --output-file requirements/bench.txt
+	$(BIN)/uv pip compile $(LOCK) --upgrade requirements/robyn.in --output-file requirements/robyn.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --quiet
 

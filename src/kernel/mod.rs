@@ -8,6 +8,7 @@ pub mod meter; // 1.0
 pub mod principal; // 1.0
 pub mod secret; // 1.0
 pub mod store; // 1.0
+pub mod upstream; // 1.0
 pub mod auth; // 1.1
 pub mod connection; // 1.2
 pub mod call; // 1.3
