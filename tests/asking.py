@@ -139,7 +139,9 @@ class Asking:
         path, mark, query = whole.target.partition(b"?")
         # Below the topic's own place: what stands elsewhere is not the router's.
         stem, below = path[: len(self.operation.place)], path[len(self.operation.place) :]
-        ends = (b"/", b"//", b"/x", b"%2F", b"%00", b";x", b".", b"/.", b"/..", b"%20", b"%zz", b"%FF")
+        ends = [b"/", b"//", b"/x", b"/.", b"/..", b"/%2F", b"/%zz"]
+        if below:
+            ends += [b"%2F", b"%00", b";x", b".", b"%20", b"%zz", b"%FF"]
         places = [*(path + end for end in ends), path.rstrip(b"/")]
         places += [stem + below.replace(b"/", b"//"), stem + below.upper()]
         if below:

@@ -23,8 +23,6 @@ import tutorial
 import uvicorn
 from fastapi import FastAPI
 from kit import made
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from plugbay.testing import RunningHost, running_host
 
@@ -296,28 +294,51 @@ def _batches(asks: Iterable[Ask]) -> Iterator[list[Ask]]:
         yield batch
 
 
-def reference_app(name: str) -> Any:
+def reference_app(name: str) -> FastAPI:
     """A topic under FastAPI alone, at the path where the host has it."""
     module = topic(name)
     if hasattr(module, "app"):
-        return Starlette(routes=[Mount(place_of(name), module.app)])
+        found: FastAPI = module.app
+        return found
     app = FastAPI()
     app.include_router(module.router, prefix=place_of(name))
     return app
 
 
+class Reference:
+    """All topics as one ASGI application: each below its own path, as a FastAPI application of its own."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._apps = {place_of(name): reference_app(name) for name in names}
+        self._mounted = {place_of(name) for name in names if hasattr(topic(name), "app")}
+        self._states: dict[str, dict[str, Any]] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        place = "/".join(scope["path"].split("/")[:4])
+        root = place if place in self._mounted else ""
+        await self._apps[place]({**scope, "root_path": root, "state": dict(self._states[place])}, receive, send)
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await receive()
+            for place, app in self._apps.items():
+                state = await stack.enter_async_context(app.router.lifespan_context(app))
+                self._states[place] = dict(state or {})
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
 @contextlib.contextmanager
 def _uvicorn(names: Sequence[str]) -> Iterator[int]:
-    """All topics on one uvicorn, each an application of its own; its port."""
-    apps = {place_of(name): reference_app(name) for name in names}
-
-    async def by_place(scope: Any, receive: Any, send: Any) -> None:
-        await apps["/".join(scope["path"].split("/")[:4])](scope, receive, send)
-
+    """The topics on uvicorn; its port."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         config = uvicorn.Config(
-            by_place, loop="uvloop", http="httptools", lifespan="off", log_config=None, access_log=False,
+            Reference(names), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=600,
         )  # fmt: skip
         server = uvicorn.Server(config)
