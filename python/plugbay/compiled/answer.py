@@ -7,6 +7,7 @@ An exception goes through FastAPI's own handlers in FastAPI's own order; only th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,6 +17,7 @@ from fastapi import FastAPI, routing
 from fastapi.encoders import jsonable_encoder
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -39,10 +41,12 @@ class Site:
     def answer_to(self, error: Exception, fill: Fill) -> Answer:
         """The answer to what a handler raised."""
         if isinstance(error, HTTPException) and self._has_default_handler(error):
-            response = _finished(http_exception_handler(None, error))  # type: ignore[arg-type]
-            # One that is raised again and again would gather what it went through.
-            error.__traceback__ = None
-            return of_response(response, self, fill)
+            # Details that are no JSON make FastAPI's handler raise; that has an answer of its own.
+            with contextlib.suppress(Exception):
+                response = _finished(http_exception_handler(None, error))  # type: ignore[arg-type]
+                # One that is raised again and again would gather what it went through.
+                error.__traceback__ = None
+                return of_response(response, self, fill)
         return self.going_on(_raising(error), fill)
 
     def going_on(self, rest: Callable[[Request], Awaitable[Response]], fill: Fill) -> App:
@@ -56,6 +60,13 @@ class Site:
             await self._stacked()(scope, receive, send)
 
         return app
+
+    def handlers(self) -> tuple[Any, Any]:
+        """The exception handlers as the app's own middleware puts them into each scope."""
+        layer = self._stacked()
+        while not isinstance(layer, ExceptionMiddleware):
+            layer = layer.app
+        return layer._exception_handlers, layer._status_handlers
 
     def _stacked(self) -> Any:
         """The app's own stack of error handling around whatever a scope carries."""

@@ -309,6 +309,7 @@ def _request_maker(site: Site, context: Any) -> Callable[..., Request]:
         scope = face.scope(state)
         scope.update(app=app, router=router, endpoint=context.endpoint, path_params=path_params)
         scope["route"] = context.original_route
+        scope["starlette.exception_handlers"] = site.handlers()
         messages = [{"type": "http.request", "body": face.body, "more_body": False}]
 
         async def receive() -> Any:
