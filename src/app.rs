@@ -26,6 +26,7 @@ use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -93,6 +94,7 @@ impl App {
         };
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let parts = Parts {
+            secrets: Secrets::open(store.home()),
             store,
             auth,
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
