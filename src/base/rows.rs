@@ -304,7 +304,7 @@ const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Pla
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
 
 /// Every limit.
-pub const LIMITS: [Limit; 17] = [
+pub const LIMITS: [Limit; 19] = [
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
@@ -361,6 +361,16 @@ pub const LIMITS: [Limit; 17] = [
         slot: |to| Slot::Time(&mut to.hook_time),
     },
     Limit { name: "install_time_s", help: "each step of an installation", slot: |to| Slot::Time(&mut to.install_time) },
+    Limit {
+        name: "ready_time_s",
+        help: "from the start of a child process to its ready line",
+        slot: |to| Slot::Time(&mut to.ready_time),
+    },
+    Limit {
+        name: "stop_grace_s",
+        help: "from TERM to KILL when a child process is stopped",
+        slot: |to| Slot::Time(&mut to.stop_grace),
+    },
     Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
 ];
 

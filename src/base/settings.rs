@@ -178,6 +178,10 @@ pub struct Limits {
     pub hook_time: Duration,
     /// Each step of an installation: fetching, `npm install`, a rebuild, the build.
     pub install_time: Duration,
+    /// From the start of a child process to its ready line.
+    pub ready_time: Duration,
+    /// From TERM to KILL when a child process is stopped.
+    pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
 }
@@ -209,6 +213,8 @@ impl Default for Limits {
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
             install_time: Duration::from_secs(300),
+            ready_time: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
         }
     }
