@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::base::error::{Error, Kind, Result};
+use crate::engine::process::manifest::{self, ChildManifest};
 use crate::kernel::secret::hex;
 
 /// The endings of files that are run.
@@ -16,13 +18,30 @@ const CODE: [&str; 11] = ["js", "mjs", "cjs", "node", "wasm", "py", "so", "dylib
 /// Files without such an ending that decide what is run.
 const DECIDING: [&str; 2] = ["manifest.json", "package.json"];
 
+/// The digest of a plugin's code, with the programs that its manifest names. Reads every such file: takes time.
+///
+/// # Errors
+/// `Unavailable`: a file cannot be read. Those of the manifest.
+pub fn digest_of(folder: &Path) -> Result<String> {
+    let manifest = match folder.join(manifest::FILE).is_file() {
+        true => Some(ChildManifest::read(folder)?),
+        false => None,
+    };
+    let words = manifest.iter().flat_map(|manifest| manifest.command.iter().chain([&manifest.entry]));
+    let programs: Vec<&str> = words.map(|word| word.trim_start_matches("./")).collect();
+    digest(folder, &programs).map_err(|error| {
+        let message = format!("cannot read the code of {}: {error}", folder.display());
+        Error::new(Kind::Unavailable, message).with_source(error)
+    })
+}
+
 /// The digest of all code below a folder, its paths included, as hexadecimal digits. Reads every such file: takes time.
 ///
 /// `programs` are further files that are run, relative to the folder.
 ///
 /// # Errors
 /// What the system says of a file that cannot be read.
-pub fn digest(folder: &Path, programs: &[&str]) -> io::Result<String> {
+fn digest(folder: &Path, programs: &[&str]) -> io::Result<String> {
     let mut files = Vec::new();
     collect(folder, folder, programs, &mut files)?;
     files.sort();
