@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::manifest::Manifest;
 use crate::base::name::PluginId;
 
 /// The file that makes a folder such a plugin.
@@ -48,6 +49,17 @@ pub enum Restart {
     OnDemand,
     /// When the operator starts it.
     Never,
+}
+
+impl Restart {
+    /// The word for it in a manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnDemand => "on-demand",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// What a child and all that it starts may use; nothing where nothing is said.
@@ -133,6 +145,11 @@ impl ChildManifest {
             return Err(Error::new(Kind::Invalid, message));
         };
         Fields { file, fields }.read(folder)
+    }
+
+    /// What the registry has of it.
+    pub fn manifest(&self) -> Manifest {
+        Manifest::of_child(self.id.clone(), &self.display_name, &self.version, &self.description)
     }
 
     /// Whether it has a server, and so is to be started.
