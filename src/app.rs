@@ -231,7 +231,7 @@ impl App {
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
         // Hooks may not use up the time in which children end in good order.
-        let for_children = left(deadline) / 2;
+        let for_children = if self.parts.processes.is_empty() { Duration::ZERO } else { left(deadline) / 2 };
         for plugin in started.iter().rev().filter_map(Weak::upgrade) {
             handle.block_on(self.stop_plugin(&plugin, deadline - for_children));
         }

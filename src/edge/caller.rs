@@ -297,7 +297,7 @@ fn need(method: &Method, path: &str) -> Need {
     let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if matches!(path, "/healthz" | "/readyz") || path.starts_with("/sign-in/") {
         Need::Nothing
-    } else if below("/api/host/tokens") || manages_plugins(method, path) {
+    } else if below("/api/host/tokens") {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
@@ -312,20 +312,10 @@ fn need(method: &Method, path: &str) -> Need {
     }
 }
 
-/// Whether a request is about more than which plugins there are: to change one, to see its output or its secrets' names.
-fn manages_plugins(method: &Method, path: &str) -> bool {
-    let Some(rest) = path.strip_prefix("/api/host/plugins") else { return false };
-    let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    match rest.strip_prefix('/') {
-        None => rest.is_empty() && !looks,
-        Some(id) => !looks || id.contains('/') || id.starts_with(JOB_PREFIX),
-    }
-}
-
 /// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.
 fn is_look(method: &Method, path: &str) -> bool {
     let below = path.strip_prefix("/api/host/plugins").unwrap_or_default().trim_start_matches('/');
-    matches!(*method, Method::GET | Method::HEAD) && !below.contains('/')
+    matches!(*method, Method::GET | Method::HEAD) && !below.contains('/') && !below.starts_with(JOB_PREFIX)
 }
 
 fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {

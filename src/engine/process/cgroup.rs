@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the host may make control groups: its own. Cloning is cheap enough.
 #[derive(Clone, Debug)]
@@ -37,15 +38,17 @@ impl Cgroups {
         let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
         let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own).trim_start_matches('/');
         let found = Self { parent: Path::new(mount).join(below) };
-        let probe = found.open("probe", 0)?;
+        let probe = found.open("probe")?;
         let can_end = probe.path.join("cgroup.kill").exists();
         probe.close();
         can_end.then_some(found)
     }
 
-    /// Makes the group of one run of a plugin.
-    pub fn open(&self, plugin: &str, run: u64) -> Option<Cgroup> {
-        let path = self.parent.join(format!("plugbay-{}-{plugin}-{run}", std::process::id()));
+    /// Makes a group for a run of a plugin.
+    pub fn open(&self, plugin: &str) -> Option<Cgroup> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = self.parent.join(format!("plugbay-{}-{number}-{plugin}", std::process::id()));
         fs::create_dir(&path).ok()?;
         Some(Cgroup { path })
     }

@@ -59,13 +59,13 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts the server of a plugin; `run` tells it from other starts.
+    /// Starts the server of a plugin.
     ///
     /// # Errors
     /// `Invalid`: its program is not there. `Unavailable`: the host does not run. `Upstream`: the system cannot start it.
-    pub async fn start(equipment: &Arc<Equipment>, manifest: &ChildManifest, log: &ChildLog, run: u64) -> Result<Self> {
+    pub async fn start(equipment: &Arc<Equipment>, manifest: &ChildManifest, log: &ChildLog) -> Result<Self> {
         let plugin = manifest.id.shared();
-        let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin, run)).map(Arc::new);
+        let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin)).map(Arc::new);
         let enforced = cgroup
             .as_ref()
             .map(|group| group.limit(manifest.limits.memory_bytes, manifest.limits.processes))

@@ -16,6 +16,7 @@ use crate::base::name::PluginId;
 use crate::engine::process::family::Usage;
 use crate::engine::process::log::ChildLog;
 use crate::engine::process::manifest::ChildManifest;
+use crate::kernel::fault::Stage;
 
 /// Wishes that may wait for a child's task; more are answered `Busy`.
 const WISHES: usize = 4096;
@@ -83,8 +84,8 @@ pub struct Status {
     pub runs: u64,
     /// How often it failed in a row.
     pub failures: u32,
-    /// What went wrong last.
-    pub error: Option<Error>,
+    /// What went wrong last, and when in its life.
+    pub error: Option<(Stage, Error)>,
     /// What the run that there is uses.
     pub usage: Usage,
     /// The time on the processors of the runs before, in seconds.

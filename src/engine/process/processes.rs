@@ -100,7 +100,7 @@ impl Processes {
     /// Takes in a plugin that the registry has. It begins with the others, or at once when they have begun.
     ///
     /// # Errors
-    /// `Unavailable`: the host does not run. `Conflict`: it is there already.
+    /// `Unavailable`: the host does not run.
     pub fn add(&self, manifest: ChildManifest, source: &str) -> Result<()> {
         let shared = &self.shared;
         let runtime = shared.runtime.get();
@@ -111,16 +111,15 @@ impl Processes {
         let id = manifest.id.clone();
         let log = ChildLog::open(&shared.equipment.logs, id.as_str());
         let (desk, wishes) = Desk::new(manifest, log);
-        {
-            let mut desks = shared.desks();
-            if desks.contains_key(id.as_str()) {
-                return Err(Error::new(Kind::Conflict, format!("plugin {id} is there already: remove one of the two")));
-            }
-            desks.insert(id.to_string(), desk.clone());
-        }
+        let before = shared.desks().insert(id.to_string(), desk.clone());
         let host = (shared.registry.clone(), shared.switches.clone());
         let supervisor = Supervisor::new(shared.equipment.clone(), host, desk.clone(), source.into(), wishes);
         let _inside = runtime.enter();
+        if let Some(before) = before {
+            // Withdrawn from the registry a moment ago, else the id would be taken.
+            let processes = self.clone();
+            shared.equipment.shutdown.spawn("child-leaving", async move { processes.leave(&before).await });
+        }
         shared.equipment.shutdown.spawn("child", supervisor.run());
         if shared.begun.load(Ordering::Acquire) {
             desk.begin();
@@ -208,6 +207,11 @@ impl Processes {
         let desk = self.desk(plugin)?;
         self.shared.registry.withdraw(plugin);
         self.leave(&desk).await
+    }
+
+    /// Whether there is no child at all.
+    pub fn is_empty(&self) -> bool {
+        self.shared.desks().is_empty()
     }
 
     /// Whether a child is there, disabled or not.

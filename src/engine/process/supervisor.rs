@@ -216,7 +216,7 @@ impl Supervisor {
         }
         let (manifest, run) = (self.desk.manifest(), self.desk.status().runs + 1);
         self.desk.change(|status| status.runs = run);
-        let mut child = match Child::start(&self.equipment, &manifest, &self.desk.log, run).await {
+        let mut child = match Child::start(&self.equipment, &manifest, &self.desk.log).await {
             Ok(child) => Box::new(child),
             Err(error) => return self.failed(Stage::Startup, error),
         };
@@ -386,7 +386,7 @@ impl Supervisor {
         let restart = self.desk.manifest().restart;
         let is_last = restart == Restart::Never || self.desk.status().failures >= FAILURES;
         let state = if is_last { State::Failed } else { State::Waiting };
-        self.desk.change(|status| status.error = Some(error.clone()));
+        self.desk.change(|status| status.error = Some((stage, error.clone())));
         self.set(state);
         self.answer(&Err(self.unavailable(&error)));
         match restart {
@@ -426,7 +426,7 @@ impl Supervisor {
         }
         let never = self.desk.manifest().restart == Restart::Never && status.runs > 0;
         if status.state == State::Failed || never {
-            return Some(status.error.map_or_else(|| self.missing(), |error| self.unavailable(&error)));
+            return Some(status.error.map_or_else(|| self.missing(), |(_, error)| self.unavailable(&error)));
         }
         None
     }
