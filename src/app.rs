@@ -28,6 +28,7 @@ use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
+use crate::kernel::upstream::NoUpstreams;
 
 /// So long a stop may last beyond the drain time before the process is ended by force.
 const GRACE: Duration = Duration::from_millis(500);
@@ -98,6 +99,7 @@ impl App {
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             registry,
+            upstreams: Arc::new(NoUpstreams),
             meters,
             shutdown,
             ready: Ready::default(),

@@ -21,6 +21,7 @@ use plugbay::kernel::meter::Meters;
 use plugbay::kernel::registry::Registry;
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
+use plugbay::kernel::upstream::NoUpstreams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
@@ -68,6 +69,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
         store,
         auth,
         registry,
+        upstreams: Arc::new(NoUpstreams),
         meters: Meters::default(),
         shutdown,
         ready: Ready::default(),
