@@ -299,7 +299,7 @@ async fn an_upload_beyond_the_hosts_own_limit_passes_and_one_beyond_the_proxys_d
 async fn a_server_that_does_not_read_stops_the_upload() {
     let host = Proxied::to(|mut peer: Peer, _: Say| async move {
         peer.head().await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let mut client = host.served.connect().await;
