@@ -167,7 +167,7 @@ def test_node_clock_answers_streams_and_talks(host: RunningHost) -> None:
         lines = stream.iter_lines()
         events = [next(line for line in lines if line.startswith("data: ")) for _ in range(3)]
     assert all(json.loads(event.removeprefix("data: "))["time"] for event in events)
-    with host.ws("/plugin-ws/node-clock") as socket:
+    with host.websocket("/plugin-ws/node-clock") as socket:
         assert json.loads(socket.recv(timeout=10)) == {"hello": "owner"}
         socket.send("hello")
         while (heard := json.loads(socket.recv(timeout=10))).get("asked") is None:

@@ -289,7 +289,7 @@ const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Pla
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
 
 /// Every limit.
-pub const LIMITS: [Limit; 17] = [
+pub const LIMITS: [Limit; 19] = [
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
     Limit {
         name: "proxy_body_bytes",
@@ -349,6 +349,16 @@ pub const LIMITS: [Limit; 17] = [
         name: "hook_time_s",
         help: "import, setup and each hook of a plugin",
         slot: |to| Slot::Time(&mut to.hook_time),
+    },
+    Limit {
+        name: "ready_time_s",
+        help: "from the start of a child process to its ready line",
+        slot: |to| Slot::Time(&mut to.ready_time),
+    },
+    Limit {
+        name: "stop_grace_s",
+        help: "from TERM to KILL when a child process is stopped",
+        slot: |to| Slot::Time(&mut to.stop_grace),
     },
     Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
 ];

@@ -147,6 +147,10 @@ pub struct Limits {
     pub worker_threads: usize,
     /// Import, `setup` and each hook of a plugin.
     pub hook_time: Duration,
+    /// From the start of a child process to its ready line.
+    pub ready_time: Duration,
+    /// From TERM to KILL when a child process is stopped.
+    pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
 }
@@ -178,6 +182,8 @@ impl Default for Limits {
             bridge_questions: 4096,
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
+            ready_time: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
         }
     }

@@ -20,7 +20,7 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{assets, docs, page, tokens};
+use crate::edge::{assets, docs, page, processes, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -38,6 +38,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/errors", get(errors))
         .route("/api/host/channels", get(channels))
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
+        .merge(processes::router())
         .merge(tokens::router())
         .merge(docs::router())
         .merge(assets::router())
@@ -122,10 +123,11 @@ fn status(parts: &Parts, started: Instant) -> Response {
     json(StatusCode::OK, &status)
 }
 
-/// A plugin that serves.
+/// A plugin that is there; one with a server is in the server's state.
 fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
     let (manifest, offers) = (&plugin.manifest, &plugin.offers);
     let meter = parts.meters.of(&manifest.id.shared());
+    let report = parts.processes.report(manifest.id.as_str()).ok().filter(|report| report.manifest.has_server());
     let hooks = |moment: Moment| offers.hooks.iter().filter(|hook| hook.moment == moment).count();
     object!({
         "id": manifest.id.as_str(),
@@ -134,8 +136,9 @@ fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
         "description": &*manifest.description,
         "host_api": &*manifest.host_api,
         "kind": plugin.engine,
-        "state": "running",
-        "error": null,
+        "state": report.as_ref().map_or("running", |report| report.status.state.as_str()),
+        "error": report.as_ref().map_or(Value::Null, processes::error),
+        "server": report.as_ref().map_or(Value::Null, processes::server),
         "source": &*plugin.source,
         "calls": meter.calls(),
         "failures": meter.errors(),

@@ -300,6 +300,8 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
+    } else if below("/api/host/plugins") && !is_look(method, path) {
+        Need::Scope(Scope::Admin)
     } else if below("/api/host") {
         Need::Principal
     } else if below("/api") || below("/plugin-ws") {
@@ -307,6 +309,12 @@ fn need(method: &Method, path: &str) -> Need {
     } else {
         Need::Principal
     }
+}
+
+/// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.
+fn is_look(method: &Method, path: &str) -> bool {
+    let below = path.strip_prefix("/api/host/plugins").unwrap_or_default().trim_start_matches('/');
+    matches!(*method, Method::GET | Method::HEAD) && !below.contains('/')
 }
 
 fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
+use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
@@ -26,6 +27,8 @@ pub struct Parts {
     pub auth: Auth,
     /// What plugins are there.
     pub registry: Registry,
+    /// What runs plugins that are processes of their own.
+    pub processes: Processes,
     /// What runs tools.
     pub toolbox: Toolbox,
     /// What moves frames.

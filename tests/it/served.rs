@@ -74,7 +74,9 @@ impl Served {
         registry.commit(demo(say)).expect("the only plugin clashes with none");
         let listener = server::bind(&settings).expect("a free port");
         let shutdown = Shutdown::new();
+        let processes = crate::support::no_children(&settings, &store, &registry, &shutdown);
         let parts = Parts {
+            processes,
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             settings: Arc::new(settings),

@@ -13,6 +13,7 @@ use plugbay::edge::admin;
 use plugbay::edge::caller::{Admission, Gatekeeper, share};
 use plugbay::edge::failure;
 use plugbay::edge::parts::{Parts, Ready};
+use plugbay::engine::process::processes::Processes;
 use plugbay::kernel::auth::Auth;
 use plugbay::kernel::call::Caller;
 use plugbay::kernel::gate::Gate;
@@ -62,7 +63,9 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let auth = Auth::open(&settings, &store).unwrap();
     let registry = Registry::new();
     let shutdown = Shutdown::new();
+    let processes = no_children(&settings, &store, &registry, &shutdown);
     Parts {
+        processes,
         toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings: Arc::new(settings),
@@ -75,6 +78,12 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
         ready: Ready::default(),
         engines: Arc::new(|| serde_json::json!({})),
     }
+}
+
+/// What runs child processes, of which there are none yet.
+pub fn no_children(settings: &Settings, store: &Store, registry: &Registry, shutdown: &Shutdown) -> Processes {
+    let limits = (settings.limits.clone(), shutdown.clone());
+    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Arc::default()))
 }
 
 impl Host {
