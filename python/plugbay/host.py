@@ -215,6 +215,10 @@ class PluginHost:
 
     # The loader's side: not for plugins.
 
+    def _add_child(self, folder: Path) -> None:
+        """Take in the plugin's other half, the child process that ``manifest.json`` in ``folder`` describes."""
+        self._draft.add_child(folder)
+
     def _finish(self) -> list[Lifespan]:
         """After ``setup`` has returned: mount the routers, commit the draft. Returns what must be stopped at the end.
 
