@@ -19,8 +19,8 @@ App = Callable[..., Awaitable[None]]
 class Lifespan:
     """The lifespan of one app: one task from ``startup`` to ``shutdown``, since what it opens and closes needs one.
 
-    ``state`` is the dict that the app fills at its startup; the core copies it into the ``state`` of each scope. ``loop``
-    is the loop that it was started on.
+    ``state`` is the dict that the app fills at its startup; the core copies it into the ``state`` of each scope.
+    ``loop`` is the loop that it was started on.
     """
 
     def __init__(self, app: App) -> None:

@@ -1,4 +1,4 @@
-"""The host's worker threads as AnyIO sees them: FastAPI's threads are AnyIO's, and code on them may call the loop back."""
+"""The host's worker threads as AnyIO sees them: FastAPI's threads are AnyIO's, and what runs there may ask the loop."""
 
 from __future__ import annotations
 
