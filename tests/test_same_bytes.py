@@ -12,10 +12,10 @@ from generated import generated
 from operations import Operation, operations
 from twins import Ask, Twins, place_of, topic, topics, twins
 
-OPERATION_ASKS = 240
+OPERATION_ASKS = 180
 """How many requests at most each operation gets, apart from the generated ones."""
 
-FITTING, UNFITTING = 10, 5
+FITTING, UNFITTING = 8, 3
 """How many requests schemathesis makes for each operation."""
 
 

@@ -173,7 +173,7 @@ class Lane:
             body = self._exactly(int(found["content-length"]))
         else:
             body = self._exactly(None)
-        if b"chunked" == found.get("transfer-encoding"):
+        if found.get("transfer-encoding") == b"chunked":
             pairs.append(("content-length", b"%d" % len(body)))
         order = ["content-length", *dict.fromkeys(name for name, _ in pairs if name not in IGNORED)]
         kept = sorted((pair for pair in pairs if pair[0] not in IGNORED), key=lambda pair: order.index(pair[0]))
