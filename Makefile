@@ -61,7 +61,7 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 	@touch $@
 
 # FastAPI as old as it may be, for the test of the same bytes.
-$(OLDEST)/oldest.stamp: requirements/oldest.txt $(VENV)/dev.stamp
+$(OLDEST)/oldest.stamp: requirements/oldest.txt | $(VENV)/dev.stamp
 	$(BIN)/python -m venv --clear --without-pip $(OLDEST)
 	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --require-hashes --requirement requirements/oldest.txt
 	@touch $@
