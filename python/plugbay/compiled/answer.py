@@ -21,7 +21,6 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from plugbay import _core
 from plugbay.compiled.threads import claim
 from plugbay.lifespan import Lifespan
 
@@ -137,13 +136,8 @@ def of_response(response: Response, site: Site, fill: Fill) -> Answer:
     return site.going_on(_giving(response, contextvars.copy_context()), fill)
 
 
-def plain(value: Any) -> bytes | None:
-    """The body that FastAPI gives for a value without a response model; ``None`` leaves it to ``whole``."""
-    return _core.plain_json(value) or None
-
-
 def whole(value: Any) -> bytes:
-    """The same in FastAPI's own way. Raises what it raises for a value that is no JSON."""
+    """The body that FastAPI gives for a value without a response model. Raises what it raises when that is no JSON."""
     body = JSONResponse(jsonable_encoder(value)).body
     return bytes(body)
 

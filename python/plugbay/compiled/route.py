@@ -22,9 +22,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from plugbay import _core
 from plugbay.compiled import answer, model
 from plugbay.compiled.answer import Site
 from plugbay.compiled.parameters import GLOBALS, Again, Reading, Source, Unclear
+from plugbay.compiled.threads import KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class _Route:
             lines.insert(0, "if overrides.dependency_overrides: return None")
         if not self.is_async:
             reading.names["claim"] = self.site.claim
-            lines.append("claim()")
+            lines.append("if not hasattr(of_thread, 'current_token'): claim()")
         lines += ["try:", *_indented(self.calls), *_indented(self._answer(result))]
         fill = self._fill()
         reading.names["failed"] = lambda error: self.site.answer_to(error, fill)
@@ -192,15 +194,43 @@ class _Route:
         names["of_response"] = lambda response: answer.of_response(response, site, fill)
         lines = [f"if isinstance({result}, Response): return of_response({result})"]
         is_json = isinstance(context.response_class, model.DefaultPlaceholder)
-        names["content_of"] = self._content(dumps=is_json and context.response_field is not None)
+        dumps = is_json and context.response_field is not None
         simple = is_json and not self.wants_response and is_body_allowed_for_status_code(context.status_code)
-        if simple and context.response_field is not None:
-            return [*lines, f"return content_of({result})"]
+        if simple and dumps:
+            return [*lines, *self._bytes(result)]
         if simple and _value(context.response_class) is JSONResponse:
             return [*lines, f"return plain({result}) or whole({result})"]
-        names["made"] = self._made(is_bytes=is_json and context.response_field is not None)
+        names["content_of"] = self._content(dumps=dumps)
+        names["made"] = self._made(is_bytes=dumps)
         given = "response" if self.wants_response else "None"
         return [*lines, f"return of_response(made(content_of({result}), {given}))"]
+
+    def _bytes(self, result: str) -> list[str]:
+        """The lines that validate a result and write it as JSON: the whole way of most routes."""
+        names, how = self.reading.names, self._how()
+        adapter = model.validator_of(self.context.response_field)
+        names["validate"], names["write"] = adapter.validator.validate_python, adapter.serializer.to_json
+        names["refuse"] = self._content(dumps=True)
+        names.update({f"how_{name}": value for name, value in how.items()})
+        options = "".join(f", {name}=how_{name}" for name in how)
+        return [
+            f"try: value = validate({result}, from_attributes=True)",
+            f"except ValueError: return refuse({result})",
+            f"return write(value{options})",
+        ]
+
+    def _how(self) -> dict[str, Any]:
+        """What pydantic is told about the serialisation; what is not asked for is its default too."""
+        context = self.context
+        how = {
+            "include": context.response_model_include,
+            "exclude": context.response_model_exclude,
+            "by_alias": context.response_model_by_alias,
+            "exclude_unset": context.response_model_exclude_unset,
+            "exclude_defaults": context.response_model_exclude_defaults,
+            "exclude_none": context.response_model_exclude_none,
+        }
+        return {name: value for name, value in how.items() if name == "by_alias" or value not in (None, False)}
 
     def _content(self, *, dumps: bool) -> Callable[[Any], Any]:
         """What validates and serialises a result: to bytes of JSON, or to what a response class takes."""
@@ -211,18 +241,7 @@ class _Route:
         adapter = model.validator_of(field)
         validate = adapter.validator.validate_python
         write = adapter.serializer.to_json if dumps else adapter.serializer.to_python
-        how: dict[str, Any] = {
-            "include": context.response_model_include,
-            "exclude": context.response_model_exclude,
-            "by_alias": context.response_model_by_alias,
-            "exclude_unset": context.response_model_exclude_unset,
-            "exclude_defaults": context.response_model_exclude_defaults,
-            "exclude_none": context.response_model_exclude_none,
-        }
-        # What is not asked for is the default of pydantic too.
-        how = {name: value for name, value in how.items() if value or name == "by_alias"}
-        if not dumps:
-            how["mode"] = "json"
+        how = self._how() if dumps else {**self._how(), "mode": "json"}
         return _serialiser(field, validate, write, how, self._refused)
 
     def _refused(self, errors: list[Any], result: Any) -> ResponseValidationError:
@@ -364,7 +383,8 @@ _GLOBALS: dict[str, Any] = {
     "Response": Response,
     "SecurityScopes": SecurityScopes,
     "copy_context": contextvars.copy_context,
-    "plain": answer.plain,
+    "of_thread": KNOWN,
+    "plain": _core.plain_json,
     "response_of": _response_of,
     "run_in_threadpool": run_in_threadpool,
     "whole": answer.whole,

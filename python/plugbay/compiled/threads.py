@@ -12,11 +12,11 @@ try:
 except ImportError:  # older than 4.11, where a thread is known in another way
     EventLoopToken = None  # type: ignore[assignment, misc]
 
-_known: Any = _eventloop.threadlocals
-"""What AnyIO keeps for each thread."""
+KNOWN: Any = _eventloop.threadlocals
+"""What AnyIO keeps for each thread; it has ``current_token`` on those that may ask the loop."""
 
 
 def claim(loop: asyncio.AbstractEventLoop) -> None:
     """Let ``anyio.from_thread`` on the thread that calls this find ``loop``; for as long as the thread lives."""
-    if not hasattr(_known, "current_token") and EventLoopToken is not None:
-        _known.current_token = EventLoopToken(_eventloop.get_async_backend("asyncio"), loop)
+    if EventLoopToken is not None:
+        KNOWN.current_token = EventLoopToken(_eventloop.get_async_backend("asyncio"), loop)
