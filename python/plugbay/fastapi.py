@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 App = Callable[..., Awaitable[None]]
 
 
-Segment = tuple[str, str | None, str]
-"""What stands between two slashes of a path: the text before a parameter, its convertor, the text after it."""
+Segment = tuple[str, str | None, str, str | None]
+"""What stands between two slashes of a path: the text before a parameter, its convertor, the text after the last
+parameter, and the text between two."""
 
 
 @dataclass(frozen=True, slots=True)

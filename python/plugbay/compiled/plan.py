@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,10 +73,11 @@ def segments_of(path: str) -> list[Segment]:
         if segments and segments[-1][1] == "path":
             raise Unclear("a path with something behind a parameter of all the rest")
         found = list(PARAM_REGEX.finditer(text))
-        if len(found) > 1:
-            raise Unclear("a path with two parameters between two slashes")
         if not found:
-            segments.append((text, None, ""))
+            segments.append((text, None, "", None))
+            continue
+        if len(found) > 1:
+            segments.append(_segment_of_two(text, found))
             continue
         match = found[0]
         kind = (match.group(2) or ":str")[1:]
@@ -83,8 +85,15 @@ def segments_of(path: str) -> list[Segment]:
             raise Unclear(f"a path convertor of its own: {kind}")
         if kind == "path" and match.end() < len(text):
             raise Unclear("a path with something behind a parameter of all the rest")
-        segments.append((text[: match.start()], kind, text[match.end() :]))
+        segments.append((text[: match.start()], kind, text[match.end() :], None))
     return segments
+
+
+def _segment_of_two(text: str, found: list[re.Match[str]]) -> Segment:
+    between = text[found[0].end() : found[1].start()]
+    if len(found) > 2 or not between or any(match.group(2) not in (None, ":str") for match in found):
+        raise Unclear("a path with several parameters between two slashes")
+    return text[: found[0].start()], "str", text[found[1].end() :], between
 
 
 def _not_a_route(original: Any) -> str | None:
@@ -92,7 +101,9 @@ def _not_a_route(original: Any) -> str | None:
     if isinstance(original, WebSocketRoute):
         return "a WebSocket"
     if isinstance(original, Mount):
-        return "a mounted app"
+        return "a mounted application"
+    if type(original) is Route:
+        return "a plain Starlette route"
     if not isinstance(original, routing.APIRoute):
         return "not a route of FastAPI's"
     return None

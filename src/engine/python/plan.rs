@@ -15,8 +15,8 @@ use crate::kernel::handler::RouteNote;
 /// A route, in the order in which the routes of a mount are tried; an object with these attributes.
 #[derive(FromPyObject)]
 pub struct PlannedRoute<'py> {
-    /// Its segments as `(text before, convertor, text after)`; `None` when nobody can say which paths it takes.
-    segments: Option<Vec<(String, Option<String>, String)>>,
+    /// Its segments; `None` when nobody can say which paths it takes.
+    segments: Option<Vec<PlannedSegment>>,
     /// Its methods; `None` means any.
     methods: Option<Vec<String>>,
     /// Its whole path, for lists.
@@ -28,6 +28,9 @@ pub struct PlannedRoute<'py> {
     reason: Option<String>,
     handler: Option<PlannedHandler<'py>>,
 }
+
+/// `(text before, convertor, text after, text between two parameters)`.
+type PlannedSegment = (String, Option<String>, String, Option<String>);
 
 /// A compiled handler.
 #[derive(FromPyObject)]
@@ -105,9 +108,9 @@ fn source((kind, name): (String, String)) -> PyResult<Source> {
     })
 }
 
-fn segment((before, kind, after): (String, Option<String>, String)) -> PyResult<Segment> {
+fn segment((before, kind, after, between): PlannedSegment) -> PyResult<Segment> {
     let kind = kind.map(|word| Kind::parse(&word).ok_or_else(|| unknown(&word))).transpose()?;
-    Ok(Segment { before: before.into(), kind, after: after.into() })
+    Ok(Segment { before: before.into(), kind, after: after.into(), between: between.map(Into::into) })
 }
 
 fn method_of(method: &str) -> PyResult<Method> {

@@ -67,15 +67,17 @@ fn is_uuid(text: &str) -> bool {
     bytes.is_empty()
 }
 
-/// What stands between two slashes: text, or a parameter with text around it.
+/// What stands between two slashes: text, or one or two parameters with text around them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// The text before the parameter, or all of it when there is none.
     pub before: Box<str>,
     /// The parameter.
     pub kind: Option<Kind>,
-    /// The text after the parameter.
+    /// The text after the last parameter.
     pub after: Box<str>,
+    /// The text between two parameters, both [`Kind::Text`]; `None` when there is one at most.
+    pub between: Option<Box<str>>,
 }
 
 /// One route.
@@ -138,16 +140,31 @@ fn fits(segments: &[Segment], path: &str) -> Option<Vec<Range<usize>>> {
             None => {}
             Some(kind) => {
                 let inner = text.strip_prefix(&*segment.before)?.strip_suffix(&*segment.after)?;
-                if !kind.takes(inner) {
-                    return None;
-                }
                 let begin = start + segment.before.len();
-                parameters.push(begin..begin + inner.len());
+                let Some(between) = &segment.between else {
+                    if !kind.takes(inner) {
+                        return None;
+                    }
+                    parameters.push(begin..begin + inner.len());
+                    at = (end < path.len()).then_some(end + 1);
+                    continue;
+                };
+                let (first, second) = split(inner, between)?;
+                parameters.push(begin..begin + first);
+                parameters.push(begin + second..begin + inner.len());
             }
         }
         at = (end < path.len()).then_some(end + 1);
     }
     (at.is_none() && (!segments.is_empty() || path.is_empty())).then_some(parameters)
+}
+
+/// Where the first of two parameters ends and the second begins. The first takes as much as it can, and each takes
+/// something.
+fn split(text: &str, between: &str) -> Option<(usize, usize)> {
+    let last = text.char_indices().next_back()?.0;
+    let first = text[..last].rfind(between).filter(|at| *at > 0)?;
+    Some((first, first + between.len()))
 }
 
 #[cfg(test)]
@@ -159,9 +176,13 @@ mod tests {
             Some((before, rest)) => {
                 let (name, after) = rest.split_once('}').expect("a closed brace");
                 let kind = Kind::parse(name.split_once(':').map_or("str", |(_, kind)| kind));
-                Segment { before: before.into(), kind, after: after.into() }
+                let (between, after) = match after.split_once('{') {
+                    Some((between, rest)) => (Some(between.into()), rest.split_once('}').expect("a closed brace").1),
+                    None => (None, after),
+                };
+                Segment { before: before.into(), kind, after: after.into(), between }
             }
-            None => Segment { before: text.into(), kind: None, after: "".into() },
+            None => Segment { before: text.into(), kind: None, after: "".into(), between: None },
         };
         template.split('/').skip(1).map(segment).collect()
     }
@@ -187,6 +208,12 @@ mod tests {
         assert_eq!(taken("/a/{x}/b", "/a/1/b/"), None);
         assert_eq!(taken("/{x}.json", "/a.json.json"), Some(vec!["a.json".to_owned()]));
         assert_eq!(taken("/{x}.json", "/.json"), None);
+        let two = |first: &str, second: &str| Some(vec![first.to_owned(), second.to_owned()]);
+        assert_eq!(taken("/{x}-{y}", "/a-b-c"), two("a-b", "c"));
+        assert_eq!(taken("/{x}-{y}", "/a-b-"), two("a", "b-"));
+        assert_eq!(taken("/{x}-{y}", "/--a"), two("-", "a"));
+        assert_eq!(taken("/{x}-{y}", "/-é"), None);
+        assert_eq!(taken("/v{x}.{y}z", "/va.bz"), two("a", "b"));
         assert_eq!(taken("/a/{x:int}", "/a/12"), Some(vec!["12".to_owned()]));
         assert_eq!(taken("/a/{x:int}", "/a/-12"), None);
         assert_eq!(taken("/a/{x:float}", "/a/1."), None);
