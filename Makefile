@@ -11,6 +11,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 OLDEST := $(VENV)-oldest
+ROBYN := $(VENV)-robyn
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 EXTENSION := python/plugbay/_core.abi3.so
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -58,6 +59,12 @@ $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
 
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
+# Robyn pins an older uvloop than the rest.
+$(ROBYN)/robyn.stamp: requirements/robyn.txt | $(VENV)/dev.stamp
+	$(BIN)/python -m venv --clear --without-pip $(ROBYN)
+	$(BIN)/python -m pip --python $(ROBYN)/bin/python install --quiet --require-hashes --requirement requirements/robyn.txt
 	@touch $@
 
 # FastAPI as old as it may be, for the test of the same bytes.
@@ -115,7 +122,7 @@ soak: build
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 .PHONY: bench
-bench: build $(VENV)/bench.stamp
+bench: build $(VENV)/bench.stamp $(ROBYN)/robyn.stamp
 	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml --target-dir $(TARGET)
 	$(BIN)/python benches/run.py $(ARGS)
 
@@ -134,5 +141,5 @@ LOCK := --universal --python-version 3.11 --generate-hashes --custom-compile-com
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(OLDEST) dist $(EXTENSION)
+	rm -rf $(VENV) $(OLDEST) $(ROBYN) dist $(EXTENSION)
 	$(CARGO) clean --quiet

@@ -15,8 +15,8 @@ from typing import Self
 
 BENCHES = Path(__file__).parent
 CORES = sorted(os.sched_getaffinity(0))
-SERVER_CORE = {CORES[0]}
-LOAD_CORE = {CORES[-1]}
+SERVER_CORE = frozenset({CORES[0]})
+LOAD_CORE = frozenset({CORES[-1]})
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -34,6 +34,8 @@ class Server:
     probe: str
     """The path that is asked until the server answers."""
     env: Mapping[str, str] = field(default_factory=dict)
+    cores: frozenset[int] = SERVER_CORE
+    """Where it may run."""
     token_file: str | None = None
     """Where the server puts the token that its clients must show; ``{home}`` as above."""
 
@@ -66,7 +68,7 @@ class Running:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, SERVER_CORE),
+                preexec_fn=lambda: os.sched_setaffinity(0, server.cores),
             )
         except OSError as error:
             raise BenchError(f"{server.name} cannot be started: {error}") from error

@@ -11,11 +11,17 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import proxy
+import routes
 from cases import OURS, Case, Entry
 from load import ROOT, missing
 from process import BenchError, Running
-from proxy import cases
 from report import Result, comparison, put, setting
+
+
+def cases() -> list[Case]:
+    """Every case, in the order of the report."""
+    return [*routes.cases(), *proxy.cases()]
 
 
 def words() -> argparse.Namespace:

@@ -342,6 +342,8 @@ def _uvicorn(names: Sequence[str]) -> Iterator[int]:
         config = uvicorn.Config(
             Reference(names), loop="uvloop", http="httptools", lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=600,
+            # Without it a pipelined request sees what the one before it has put into its context.
+            reset_contextvars=True,
         )  # fmt: skip
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="reference")

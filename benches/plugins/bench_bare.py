@@ -1,11 +1,20 @@
 """The smallest handlers behind the bridge: bare functions, a bare ASGI application, and a tool of each kind."""
 
+import asyncio
+from typing import Any
+
 from apps.bare import BODY, app
 from plugbay import AgentTool, BackendPlugin, PluginHost, PluginManifest
 
+last: asyncio.Task[Any] | None = None
+
 
 async def bare(request: object) -> bytes:
-    """The body of every response, from a task of its own on the event loop."""
+    """The body of every response, from a task of its own on the event loop, which it makes sure of."""
+    global last
+    task = asyncio.current_task()
+    assert task is not None and task is not last, "each call has a task of its own"
+    last = task
     return BODY
 
 

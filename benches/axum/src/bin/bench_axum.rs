@@ -5,10 +5,10 @@
 use std::env;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,28 @@ struct Stored {
     item: Item,
 }
 
+/// What is asked of one item.
+#[derive(Deserialize)]
+struct Search {
+    q: String,
+    #[serde(default = "ten")]
+    limit: u64,
+}
+
+#[derive(Serialize)]
+struct Found {
+    id: u64,
+    name: String,
+    limit: u64,
+    tags: [&'static str; 2],
+}
+
+const TAGS: [&str; 2] = ["home", "light"];
+
+fn ten() -> u64 {
+    10
+}
+
 /// Those who hear each broadcast.
 #[derive(Clone, Default)]
 struct Listeners(Arc<Mutex<Vec<mpsc::Sender<Utf8Bytes>>>>);
@@ -36,6 +58,16 @@ struct Listeners(Arc<Mutex<Vec<mpsc::Sender<Utf8Bytes>>>>);
 async fn read() -> Json<Stored> {
     let tags = vec!["home".to_owned(), "light".to_owned()];
     Json(Stored { id: 7, item: Item { name: "lamp".to_owned(), price: 12.5, tags } })
+}
+
+async fn find(Path(id): Path<u64>, Query(search): Query<Search>) -> Json<Found> {
+    Json(Found { id, name: search.q, limit: search.limit, tags: TAGS })
+}
+
+async fn hundred() -> Json<Vec<Stored>> {
+    let tags = || TAGS.map(str::to_owned).to_vec();
+    let item = |id: u64| Item { name: format!("item {id}"), price: id as f64 / 4.0, tags: tags() };
+    Json((0..100).map(|id| Stored { id, item: item(id) }).collect())
 }
 
 async fn write(Json(item): Json<Item>) -> Json<Stored> {
@@ -91,6 +123,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = env::args().nth(1).ok_or("usage: bench-axum PORT")?.parse()?;
     let router = Router::new()
         .route("/api/plugins/bench/item", get(read).post(write))
+        .route("/api/plugins/bench/items", post(write))
+        .route("/api/plugins/bench/items/{number}", get(find))
+        .route("/api/plugins/bench/hundred", get(hundred))
         .route("/ws", any(echo))
         .route("/fanout", any(fan_out))
         .with_state(Listeners::default());
