@@ -94,7 +94,7 @@ def everything() -> FastAPI:
     async def lines() -> Any:
         yield 1
 
-    @own.get("/own")
+    @own.get("/own/class")
     async def own_class() -> int:
         return 1
 
@@ -119,12 +119,12 @@ def test_a_route_that_is_not_compiled_says_why() -> None:
             "GET /lines": "streams its answer",
             "GET /{a}{b}": "a path with several parameters between two slashes",
             "GET /hidden/behind": None,
-            "GET /own": "a route class of its own: everything.<locals>.Own",
+            "GET /own/class": "a route class of its own: everything.<locals>.Own",
             "ANY /below/…": "a mounted application",
         }
         # Who stands behind a path that the core cannot read is asked by FastAPI.
         answers = [
-            host.http.get(f"{HERE}/{path}").json() for path in ("plain", "x-y", "hidden/behind", "own", "below/x")
+            host.http.get(f"{HERE}/{path}").json() for path in ("plain", "x-y", "hidden/behind", "own/class", "below/x")
         ]
         assert answers == [1, ["x-", "y"], "behind", 1, "below"]
 
