@@ -86,7 +86,8 @@ class Ask:
     def __str__(self) -> str:
         body = self.body if len(self.body) < 400 else self.body[:300] + b" ... %d bytes" % len(self.body)
         target = self.target if len(self.target) < 400 else self.target[:300] + b" ... %d bytes" % len(self.target)
-        return f"{self.method} {target!r} {[f'{n.decode()}: {v!r}' for n, v in self.headers]} {body!r}"
+        how = " in chunks" if self.chunked else ""
+        return f"{self.method} {target!r} {[f'{n.decode()}: {v!r}' for n, v in self.headers]} {body!r}{how}"
 
 
 @dataclass(frozen=True, slots=True)
