@@ -97,14 +97,16 @@ impl App {
         };
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let secrets = Secrets::open(store.home());
-        let processes = Processes::new(
-            store.clone(),
-            registry.clone(),
-            (settings.limits.clone(), shutdown.clone()),
-            Arc::new(|_| Arc::default()),
-        );
+        let processes = Processes::new(store.clone(), registry.clone(), (settings.limits.clone(), shutdown.clone()), {
+            let secrets = secrets.clone();
+            Arc::new(move |plugin| secrets.headers(plugin))
+        });
         let settings = Arc::new(settings);
         let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
+        processes.check_with({
+            let placing = placing.clone();
+            Arc::new(move |manifest| placing.check(manifest))
+        });
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
             secrets,

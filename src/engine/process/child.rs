@@ -64,6 +64,10 @@ impl Child {
     /// # Errors
     /// `Invalid`: its program is not there. `Unavailable`: the host does not run. `Upstream`: the system cannot start it.
     pub async fn start(equipment: &Arc<Equipment>, manifest: &ChildManifest, log: &ChildLog) -> Result<Self> {
+        if let Some(check) = equipment.check.get().cloned() {
+            let manifest = manifest.clone();
+            blocking(move || check(&manifest)).await.unwrap_or(Ok(()))?;
+        }
         let plugin = manifest.id.shared();
         let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin)).map(Arc::new);
         let enforced = cgroup

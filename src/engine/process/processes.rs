@@ -14,7 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
 use crate::engine::process::desk::{Change, Desk, Live, Status, Wish};
-use crate::engine::process::equipment::{Equipment, blocking};
+use crate::engine::process::equipment::{Check, Equipment, blocking};
 use crate::engine::process::leftovers::Leftovers;
 use crate::engine::process::log::ChildLog;
 use crate::engine::process::manifest::ChildManifest;
@@ -26,7 +26,7 @@ use crate::kernel::switches::Switches;
 use crate::kernel::upstream::{Starting, Upstream, Upstreams};
 
 /// Gives the headers of a plugin's secrets, as they are now.
-pub type SecretsOf = Arc<dyn Fn(&str) -> Arc<[(HeaderName, HeaderValue)]> + Send + Sync>;
+pub type SecretsOf = Arc<dyn Fn(&str) -> Result<Arc<[(HeaderName, HeaderValue)]>> + Send + Sync>;
 
 /// The folder of the children's logs, in the home folder.
 const LOGS: &str = "logs";
@@ -95,6 +95,12 @@ impl Processes {
         // Set twice only by one host, with one runtime.
         let _ = shared.runtime.set(handle);
         Ok(())
+    }
+
+    /// Lets `check` look at the files of each child before every start; what it refuses is not started. To be called once.
+    pub fn check_with(&self, check: Check) {
+        // Set twice only by one host, with one check.
+        let _ = self.shared.equipment.check.set(check);
     }
 
     /// Takes in a plugin that the registry has. It begins with the others, or at once when they have begun.
@@ -287,15 +293,15 @@ impl Processes {
         }
     }
 
-    fn upstream(&self, desk: &Desk, live: &Live) -> Upstream {
-        Upstream {
+    fn upstream(&self, desk: &Desk, live: &Live) -> Result<Upstream> {
+        Ok(Upstream {
             plugin: desk.id.clone(),
             port: live.port,
             run: live.run,
             key: live.key.clone(),
-            secrets: (self.shared.secrets)(desk.id.as_str()),
+            secrets: (self.shared.secrets)(desk.id.as_str())?,
             answered: live.answered.clone(),
-        }
+        })
     }
 }
 
@@ -305,7 +311,7 @@ impl Upstreams for Processes {
         Box::pin(async move {
             let desk = desk?;
             if let Some(live) = desk.live() {
-                return Ok(self.upstream(&desk, &live));
+                return self.upstream(&desk, &live);
             }
             let limit = self.shared.equipment.limits.ready_time;
             let found = timeout(limit, desk.ask(Wish::Find)).await.unwrap_or_else(|_| {
@@ -316,7 +322,7 @@ impl Upstreams for Processes {
                 );
                 Err(Error::new(Kind::Busy, text).blame(desk.id.shared()))
             });
-            found.map(|live| self.upstream(&desk, &live))
+            found.and_then(|live| self.upstream(&desk, &live))
         })
     }
 }
