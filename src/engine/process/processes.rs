@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use http::{HeaderName, HeaderValue};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
-use crate::engine::process::desk::{Change, Desk, Live, Status, Wish};
+use crate::engine::process::desk::{Change, Desk, Live, State, Status, Wish};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::leftovers::Leftovers;
 use crate::engine::process::log::ChildLog;
@@ -235,6 +236,14 @@ impl Processes {
     /// How every child is, by id.
     pub fn reports(&self) -> Vec<Report> {
         self.all_desks().iter().map(|desk| self.report_of(desk)).collect()
+    }
+
+    /// Resolves at each change of a child's state.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such plugin.
+    pub fn changes(&self, plugin: &str) -> Result<watch::Receiver<State>> {
+        self.desk(plugin).map(|desk| desk.changes())
     }
 
     /// What a child wrote.
