@@ -20,7 +20,7 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{assets, docs, page, processes, tokens};
+use crate::edge::{assets, docs, installs, page, processes, secrets, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -40,6 +40,8 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
         .merge(processes::router())
         .merge(tokens::router())
+        .merge(secrets::router())
+        .merge(installs::router())
         .merge(docs::router())
         .merge(assets::router())
         .method_not_allowed_fallback(method_not_allowed)
@@ -64,6 +66,9 @@ async fn plugins(State(parts): State<Parts>) -> Response {
 
 async fn plugin(State(parts): State<Parts>, path: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
     let id = named(path)?;
+    if let Some(answer) = installs::job(&parts, &id) {
+        return Ok(answer?);
+    }
     let snapshot = parts.registry.snapshot();
     let found = snapshot.plugin(&id).map(|plugin| running(plugin, &parts)).or_else(|| {
         let failed = failed(&parts.registry);
