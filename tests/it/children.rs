@@ -54,7 +54,7 @@ impl Yard {
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let store = Store::open(&settings).unwrap();
         let limits = (settings.limits.clone(), shutdown.clone());
-        let processes = Processes::new(store, registry.clone(), limits, Arc::new(|_| Arc::default()));
+        let processes = Processes::new(store.clone(), registry.clone(), limits, Secrets::open(store.home()));
         processes.run_on(tokio::runtime::Handle::current(), 0).unwrap();
         processes.begin();
         Self { folder, processes, registry, shutdown }
