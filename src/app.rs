@@ -7,11 +7,12 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
 use crate::base::log;
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
@@ -97,10 +98,12 @@ impl App {
         };
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let secrets = Secrets::open(store.home());
-        let processes = Processes::new(store.clone(), registry.clone(), (settings.limits.clone(), shutdown.clone()), {
-            let secrets = secrets.clone();
-            Arc::new(move |plugin| secrets.headers(plugin))
-        });
+        let processes = Processes::new(
+            store.clone(),
+            registry.clone(),
+            (settings.limits.clone(), shutdown.clone()),
+            secrets.clone(),
+        );
         let settings = Arc::new(settings);
         let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
         processes.check_with({
@@ -171,6 +174,7 @@ impl App {
         }
         self.parts.hub.start(self.parks.clone());
         self.parts.processes.run_on(handle.clone(), self.port)?;
+        self.parts.shutdown.spawn("child-news", tell_of_children(self.parts.clone()));
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
@@ -377,6 +381,22 @@ impl App {
         });
         if let Err(error) = spawned {
             tracing::error!("no thread to bound the time of the stop: {error}");
+        }
+    }
+}
+
+/// Tells every socket when a child process is in another state, until the host stops.
+async fn tell_of_children(parts: Parts) {
+    let mut news = parts.processes.news();
+    loop {
+        let heard = tokio::select! {
+            heard = news.recv() => heard,
+            () = parts.shutdown.stopping() => return,
+        };
+        // Who is too far behind is told what comes next.
+        if let Ok((plugin, state)) = heard {
+            let data = json!({"plugin": plugin.as_str(), "state": state});
+            parts.hub.announce("plugin_state", &Json::of(&data));
         }
     }
 }

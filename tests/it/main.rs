@@ -3,6 +3,7 @@
 
 mod admin;
 mod assets;
+mod children;
 mod clocks;
 mod docs;
 mod gate;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::name::PluginId;
@@ -132,11 +132,19 @@ pub struct Desk {
     manifest: Mutex<Arc<ChildManifest>>,
     wishes: mpsc::Sender<Wish>,
     changed: watch::Sender<State>,
+    news: broadcast::Sender<News>,
 }
+
+/// A child that is in another state: its plugin, and the state.
+pub type News = (PluginId, State);
 
 impl Desk {
     /// A desk for a child that was never started, and the other end of its way in.
-    pub fn new(manifest: ChildManifest, log: ChildLog) -> (Arc<Self>, mpsc::Receiver<Wish>) {
+    pub fn new(
+        manifest: ChildManifest,
+        log: ChildLog,
+        news: broadcast::Sender<News>,
+    ) -> (Arc<Self>, mpsc::Receiver<Wish>) {
         let (wishes, taken) = mpsc::channel(WISHES);
         let status = Status {
             state: State::Stopped,
@@ -157,6 +165,7 @@ impl Desk {
             manifest: Mutex::new(Arc::new(manifest)),
             wishes,
             changed: watch::Sender::new(State::Stopped),
+            news,
         };
         (Arc::new(desk), taken)
     }
@@ -219,6 +228,8 @@ impl Desk {
         drop(status);
         if after != before {
             self.changed.send_replace(after);
+            // It fails only when nobody listens.
+            let _ = self.news.send((self.id.clone(), after));
         }
     }
 

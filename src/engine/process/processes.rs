@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http::{HeaderName, HeaderValue};
 use tokio::runtime::Handle;
+use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
-use crate::engine::process::desk::{Change, Desk, Live, Status, Wish};
+use crate::engine::process::desk::{Change, Desk, Live, News, State, Status, Wish};
 use crate::engine::process::equipment::{Check, Equipment, blocking};
 use crate::engine::process::leftovers::Leftovers;
 use crate::engine::process::log::ChildLog;
@@ -21,15 +21,15 @@ use crate::engine::process::manifest::ChildManifest;
 use crate::engine::process::supervisor::Supervisor;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::Registry;
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::switches::Switches;
 use crate::kernel::upstream::{Starting, Upstream, Upstreams};
 
-/// Gives the headers of a plugin's secrets, as they are now.
-pub type SecretsOf = Arc<dyn Fn(&str) -> Result<Arc<[(HeaderName, HeaderValue)]>> + Send + Sync>;
-
 /// The folder of the children's logs, in the home folder.
 const LOGS: &str = "logs";
+/// Changes of state that a listener may be behind.
+const NEWS_KEPT: usize = 256;
 /// So much of the time to stop is left for what comes after the children.
 const RESERVE: Duration = Duration::from_millis(300);
 
@@ -44,12 +44,13 @@ struct Shared {
     store: Store,
     registry: Registry,
     switches: Switches,
-    secrets: SecretsOf,
+    secrets: Secrets,
     runtime: OnceLock<Handle>,
     /// By plugin. Nothing is called while it is held.
     desks: Mutex<BTreeMap<String, Arc<Desk>>>,
     /// Whether children that are added begin at once.
     begun: AtomicBool,
+    news: broadcast::Sender<News>,
 }
 
 /// What is known of one child, with its plugin's manifest.
@@ -64,7 +65,7 @@ pub struct Report {
 
 impl Processes {
     /// No children yet; those that an earlier host has left behind in this home folder are ended first.
-    pub fn new(store: Store, registry: Registry, (limits, shutdown): (Limits, Shutdown), secrets: SecretsOf) -> Self {
+    pub fn new(store: Store, registry: Registry, (limits, shutdown): (Limits, Shutdown), secrets: Secrets) -> Self {
         let logs = store.home().join(LOGS);
         let (leftovers, left) = Leftovers::open(store.clone());
         if left > 0 {
@@ -79,6 +80,7 @@ impl Processes {
             runtime: OnceLock::new(),
             desks: Mutex::default(),
             begun: AtomicBool::new(false),
+            news: broadcast::Sender::new(NEWS_KEPT),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -116,7 +118,7 @@ impl Processes {
         }
         let id = manifest.id.clone();
         let log = ChildLog::open(&shared.equipment.logs, id.as_str());
-        let (desk, wishes) = Desk::new(manifest, log);
+        let (desk, wishes) = Desk::new(manifest, log, shared.news.clone());
         let before = shared.desks().insert(id.to_string(), desk.clone());
         let host = (shared.registry.clone(), shared.switches.clone());
         let supervisor = Supervisor::new(shared.equipment.clone(), host, desk.clone(), source.into(), wishes);
@@ -243,6 +245,19 @@ impl Processes {
         self.all_desks().iter().map(|desk| self.report_of(desk)).collect()
     }
 
+    /// Tells of every child that is in another state.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.shared.news.subscribe()
+    }
+
+    /// Resolves at each change of a child's state.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such plugin.
+    pub fn changes(&self, plugin: &str) -> Result<watch::Receiver<State>> {
+        self.desk(plugin).map(|desk| desk.changes())
+    }
+
     /// What a child wrote.
     ///
     /// # Errors
@@ -299,7 +314,8 @@ impl Processes {
             port: live.port,
             run: live.run,
             key: live.key.clone(),
-            secrets: (self.shared.secrets)(desk.id.as_str())?,
+            // A request without its secrets is of no use: it fails here, where the reason is known.
+            secrets: self.shared.secrets.headers(desk.id.as_str())?,
             answered: live.answered.clone(),
         })
     }
