@@ -51,9 +51,10 @@ fn is_reserved(snapshot: &Snapshot, below: &str) -> bool {
     let Some((id, rest)) = below.strip_prefix("plugins/").and_then(|below| below.split_once('/')) else { return false };
     let (assets, rpc) = (is_or_begins(rest, "assets"), is_or_begins(rest, "rpc"));
     (assets || rpc)
-        && snapshot
-            .plugin(id)
-            .is_some_and(|plugin| assets && plugin.offers.assets.is_some() || rpc && plugin.offers.server)
+        && snapshot.plugin(id).is_some_and(|plugin| {
+            let server = plugin.offers.server;
+            assets && (server || plugin.offers.assets.is_some()) || rpc && server
+        })
 }
 
 fn is_or_begins(path: &str, segment: &str) -> bool {
