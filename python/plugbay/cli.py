@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, cli_plugins, cli_secrets, listing
+from plugbay import _core, _offline, cli_logs, cli_plugins, cli_secrets, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
 from plugbay._command import host_to_ask as _host
@@ -57,6 +57,7 @@ def main() -> None:
 
 
 main.add_command(cli_secrets.secrets)
+main.add_command(cli_logs.logs)
 for command in cli_plugins.COMMANDS:
     main.add_command(command)
 

@@ -209,6 +209,7 @@ impl Supervisor {
                 Err(wish) => return self.interrupted(wish).await,
             }
         }
+        let began = Instant::now();
         let (manifest, run) = (self.desk.manifest(), self.desk.status().runs + 1);
         self.desk.change(|status| status.runs = run);
         let mut child = match Child::start(&self.equipment, &manifest, &self.desk.log).await {
@@ -233,6 +234,7 @@ impl Supervisor {
         };
         match turn {
             Turn::Ready(Ok(port)) => {
+                self.desk.change(|status| status.start_time = Some(began.elapsed()));
                 self.publish(&child, port, run);
                 Next::Serve(child)
             }
