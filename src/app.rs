@@ -109,6 +109,7 @@ impl App {
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
             secrets,
+            upstreams: Arc::new(processes.clone()),
             processes,
             store,
             auth,
