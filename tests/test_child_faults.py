@@ -174,3 +174,53 @@ def test_a_child_that_dies_again_and_again_does_not_touch_another(folder: Path) 
             host.http.post("/api/host/plugins/dies/start")
         assert row(host.http, "lives")["server"]["pid"] == lives["pid"]
         assert "was ended by signal 9" in row(host.http, "dies")["server"]["last_error"]["message"]
+
+
+KILLS = 20
+"""How often a child is killed here; two hundred times with the marker `soak`."""
+
+ANSWERS = """
+const server = require('node:http').createServer((request, response) => response.end(String(process.pid)));
+server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ready: true, port: server.address().port })));
+"""
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
+def test_a_child_that_is_killed_under_load_costs_another_not_one_request(folder: Path, kills: int) -> None:
+    write_child(folder, "dies", ANSWERS)
+    write_child(folder, "lives", ANSWERS)
+    with running_host(plugins_dirs=[folder], log_level="off") as host:
+        lives = str(reaches(host.http, "lives", "running")["server"]["pid"])
+        over = threading.Event()
+
+        def load(plugin: str) -> list[tuple[int, str]]:
+            with httpx.Client(base_url=host.url, headers=host.http.headers, timeout=PATIENCE_S) as client:
+                answers = []
+                while not over.is_set():
+                    answer = client.get(f"/api/plugins/{plugin}/rpc/x")
+                    answers.append((answer.status_code, answer.text))
+                return answers
+
+        def kill() -> set[str]:
+            seen = set()
+            with httpx.Client(base_url=host.url, headers=host.http.headers, timeout=PATIENCE_S) as client:
+                while len(seen) < kills:
+                    answer = client.get("/api/plugins/dies/rpc/x")
+                    # Until its end is noticed the one before is still asked.
+                    if answer.status_code == 200 and answer.text not in seen:
+                        seen.add(answer.text)
+                        os.kill(int(answer.text), signal.SIGKILL)
+            return seen
+
+        with ThreadPoolExecutor(4) as pool:
+            beside = [pool.submit(load, "lives") for _ in range(2)]
+            pool.submit(load, "dies")
+            try:
+                assert len(pool.submit(kill).result(10 * PATIENCE_S)) == kills
+            finally:
+                over.set()
+            for each in beside:
+                answers = each.result(PATIENCE_S)
+                assert answers and set(answers) == {(200, lives)}
+        assert row(host.http, "dies")["server"]["failures"] == 0
+        assert row(host.http, "lives")["server"]["runs"] == 1

@@ -81,7 +81,7 @@ async fn logs(
         None | Some("0" | "false") => Body::from(text(&log.last(lines))),
         Some(_) => {
             let (last, more) = log.follow(lines);
-            Body::from_stream(following(last.into(), more, parts.shutdown.clone()))
+            Body::from_stream(following(last.into(), more, parts.shutdown))
         }
     };
     let headers = [

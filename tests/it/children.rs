@@ -59,7 +59,7 @@ impl Yard {
         change(&mut settings);
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let store = Store::open(&settings).unwrap();
-        let limits = (settings.limits.clone(), shutdown.clone());
+        let limits = (settings.limits, shutdown.clone());
         let processes = Processes::new(store.clone(), registry.clone(), limits, Secrets::open(store.home()));
         processes.run_on(tokio::runtime::Handle::current(), 0).unwrap();
         Self { folder, processes, registry, shutdown }
