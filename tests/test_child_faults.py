@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -175,9 +177,6 @@ def test_a_child_that_dies_again_and_again_does_not_touch_another(folder: Path) 
         assert row(host.http, "lives")["server"]["pid"] == lives["pid"]
         assert "was ended by signal 9" in row(host.http, "dies")["server"]["last_error"]["message"]
 
-
-KILLS = 20
-"""How often a child is killed here; two hundred times with the marker `soak`."""
 
 ANSWERS = """
 const server = require('node:http').createServer((request, response) => response.end(String(process.pid)));

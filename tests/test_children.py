@@ -72,6 +72,8 @@ def test_commands_without_a_host_start_no_child(folder: Path, plugbay: Any) -> N
     for words in (["check", folder], ["plugins", "--plugins-dir", folder], ["routes", "--plugins-dir", folder]):
         done = plugbay(*words)
         assert done.returncode == 0, done.stderr
+    done = plugbay("tool", "call", "ping.echo", '{"text": "hi"}', "--plugins-dir", folder)
+    assert done.returncode == 0, done.stderr
     assert "quiet" in plugbay("plugins", "--plugins-dir", folder).stdout
     script = f"import plugbay; print(plugbay.load_plugins(extra_dirs=[{str(folder)!r}]).loaded)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -105,6 +105,8 @@ pub struct Settings {
     pub install_sources: Vec<SourceKind>,
     /// Variables that git, npm and builds may see beside the usual ones.
     pub install_env: Vec<String>,
+    /// Whether child processes start with the host; off where a command loads the plugins for one call.
+    pub children: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
     /// The file that was read, where there was one.
@@ -134,6 +136,7 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            children: true,
             install_sources: Vec::new(),
             install_env: Vec::new(),
             home,

@@ -10,6 +10,7 @@ mod gate;
 mod hub;
 mod limits;
 mod logs;
+mod manifests;
 mod proxied;
 mod proxy;
 mod proxy_fails;
