@@ -113,6 +113,7 @@ impl App {
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
             secrets,
+            upstreams: Arc::new(processes.clone()),
             processes,
             store,
             auth,
@@ -195,8 +196,10 @@ impl App {
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.
     pub fn ready(&self) -> Result<()> {
         let handle = self.handle()?;
-        // Nobody waits for a child: one that never gets ready delays nothing.
-        self.parts.processes.begin();
+        if self.parts.settings.children {
+            // Nobody waits for a child: one that never gets ready delays nothing.
+            self.parts.processes.begin();
+        }
         for plugin in self.parts.registry.snapshot().plugins() {
             if self.parts.shutdown.is_stopping() {
                 break;

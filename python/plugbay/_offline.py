@@ -31,21 +31,21 @@ def load(flags: Mapping[str, Any], paths: Sequence[Path] = ()) -> None:
     results()
     everything = discovery.discover(settings.home, settings.folders)
     named = (found for path in paths for found in discovery.at(path))
-    loader.load(named if paths else everything, settings.hook_time_s)
+    loader.load(named if paths else everything, settings.hook_time_s, fast_routes=settings.fast_routes)
 
 
 @contextmanager
 def host(flags: Mapping[str, Any]) -> Iterator[BackgroundHost]:
     """A host with these settings and without HTTP, for as long as the block lasts; its hooks run.
 
-    It logs nothing unless a level is asked for: what a call ends with is the answer.
+    It starts no child process, and logs nothing unless a level is asked for: what a call ends with is the answer.
 
     Raises ``InvalidError`` for a bad setting.
     """
     results()
     home = discovery.home_of_environment()
     with tempfile.TemporaryDirectory(prefix="plugbay-") as folder:
-        flags = {"log_level": "off", **flags, "home": folder}
+        flags = {"log_level": "off", **flags, "home": folder, "children": False}
         running = BackgroundHost(flags, lambda settings: discovery.discover(home, settings.folders), http=False)
         try:
             running.start()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, cli_plugins, cli_secrets, listing
+from plugbay import _core, _offline, cli_logs, cli_plugins, cli_secrets, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
 from plugbay._command import host_to_ask as _host
@@ -57,6 +57,7 @@ def main() -> None:
 
 
 main.add_command(cli_secrets.secrets)
+main.add_command(cli_logs.logs)
 for command in cli_plugins.COMMANDS:
     main.add_command(command)
 
@@ -93,7 +94,7 @@ def _load_options(function: Function) -> Function:
 @click.option("--trust-proxy", multiple=True, metavar="CIDR", help="Proxies whose Forwarded headers are believed.")
 @click.option("--tls-cert", type=click.Path(), help="The certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(), help="The private key (PEM).")
-@click.option("--fast-routes", type=_on_off, help="Reserved for compiled FastAPI routes; no effect yet.")
+@click.option("--fast-routes", type=_on_off, help="Whether FastAPI routes are compiled; on by default.")
 def serve(**given: Any) -> None:
     """Run a host."""
     from plugbay import _runner
@@ -167,8 +168,17 @@ def routes(url: str | None, as_json: bool, **given: Any) -> None:
     if as_json:
         _say(listing.as_json({"routes": rows}))
     else:
-        cells = ((" ".join(row["methods"]), row["path"], row["plugin"]) for row in rows)
-        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN")))
+        cells = (
+            (
+                " ".join(row["methods"]),
+                row["path"],
+                row["plugin"],
+                "compiled" if row["compiled"] else "asgi",
+                row["reason"],
+            )
+            for row in rows
+        )
+        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN", "RUNS", "REASON")))
 
 
 @main.command()

@@ -105,6 +105,8 @@ pub struct Settings {
     pub install_sources: Vec<SourceKind>,
     /// Variables that git, npm and builds may see beside the usual ones.
     pub install_env: Vec<String>,
+    /// Whether child processes start with the host; off where a command loads the plugins for one call.
+    pub children: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
     /// The file that was read, where there was one.
@@ -134,6 +136,7 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            children: true,
             install_sources: Vec::new(),
             install_env: Vec::new(),
             home,
@@ -148,6 +151,8 @@ impl Settings {
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of the body of a request to a plugin's server, which passes as a stream; none means no limit.
+    pub proxy_body_bytes: Option<usize>,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// From the first byte of a head to its end.
@@ -198,6 +203,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 16 << 20,
+            proxy_body_bytes: None,
             head_bytes: 64 << 10,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

@@ -80,6 +80,8 @@ pub struct Status {
     pub pid: Option<i32>,
     /// Its port, while it is ready.
     pub port: Option<u16>,
+    /// How long the last start took that made it ready.
+    pub start_time: Option<Duration>,
     /// How often it was started.
     pub runs: u64,
     /// How often it failed in a row.
@@ -151,6 +153,7 @@ impl Desk {
             since: OffsetDateTime::now_utc(),
             pid: None,
             port: None,
+            start_time: None,
             runs: 0,
             failures: 0,
             error: None,

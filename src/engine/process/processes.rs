@@ -24,7 +24,7 @@ use crate::kernel::registry::Registry;
 use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::switches::Switches;
-use crate::kernel::upstream::{Starting, Upstream, Upstreams};
+use crate::kernel::upstream::{Standing, Starting, Upstream, Upstreams};
 
 /// The folder of the children's logs, in the home folder.
 const LOGS: &str = "logs";
@@ -340,6 +340,14 @@ impl Upstreams for Processes {
             });
             found.and_then(|live| self.upstream(&desk, &live))
         })
+    }
+
+    fn standing(&self, plugin: &str) -> Standing {
+        match self.desk(plugin) {
+            Ok(desk) if desk.manifest().has_server() && self.shared.switches.enabled(plugin) => Standing::Enabled,
+            Ok(desk) if desk.manifest().has_server() => Standing::Disabled,
+            _ => Standing::Unknown,
+        }
     }
 }
 

@@ -9,7 +9,6 @@
 //! A failure is an end before ready, or within ten seconds of ready without having answered a request. A run that has
 //! answered, or has lived so long, resets the count and the pause.
 
-use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::engine::process::child::Child;
+use crate::engine::process::child::{Child, how_ended};
 use crate::engine::process::desk::{Desk, Live, Reply, State, Wish};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::manifest::Restart;
@@ -209,6 +208,7 @@ impl Supervisor {
                 Err(wish) => return self.interrupted(wish).await,
             }
         }
+        let began = Instant::now();
         let (manifest, run) = (self.desk.manifest(), self.desk.status().runs + 1);
         self.desk.change(|status| status.runs = run);
         let mut child = match Child::start(&self.equipment, &manifest, &self.desk.log).await {
@@ -233,11 +233,12 @@ impl Supervisor {
         };
         match turn {
             Turn::Ready(Ok(port)) => {
+                self.desk.change(|status| status.start_time = Some(began.elapsed()));
                 self.publish(&child, port, run);
                 Next::Serve(child)
             }
             Turn::Ready(Err(error)) => {
-                let error = with_last_words(&error, &child);
+                let error = child.explain(&error);
                 self.waiters.tell(&Err(error.clone()));
                 self.set(State::Stopping);
                 child.stop(self.equipment.limits.stop_grace).await;
@@ -246,8 +247,8 @@ impl Supervisor {
             Turn::Told(wish) => self.stop_for(child, wish).await,
             Turn::Ended(status) => {
                 child.bury().await;
-                let text = format!("the server of plugin {} {} before it was ready", self.desk.id, how(status));
-                let error = with_last_words(&Error::new(Kind::Upstream, text), &child);
+                let text = format!("the server of plugin {} {} before it was ready", self.desk.id, how_ended(status));
+                let error = child.explain(&Error::new(Kind::Upstream, text));
                 self.failed(Stage::Startup, error)
             }
             Turn::Broke(text) => self.failed(Stage::Startup, Error::new(Kind::Upstream, text)),
@@ -321,11 +322,11 @@ impl Supervisor {
                     self.desk.id
                 )
             }
-            Turn::Ended(status) => format!("the server of plugin {} {}", self.desk.id, how(status)),
+            Turn::Ended(status) => format!("the server of plugin {} {}", self.desk.id, how_ended(status)),
             Turn::Ready(_) => String::new(),
         };
         child.bury().await;
-        let error = with_last_words(&Error::new(Kind::Upstream, text), &child);
+        let error = child.explain(&Error::new(Kind::Upstream, text));
         if good { self.ended(Stage::Run, error) } else { self.failed(Stage::Run, error) }
     }
 
@@ -484,17 +485,4 @@ fn pauses() -> ExponentialBackoff {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-fn with_last_words(error: &Error, child: &Child) -> Error {
-    Error::new(error.kind(), format!("{error}{}", child.last_words()))
-}
-
-/// How a process has ended, as a part of a sentence.
-fn how(status: Option<ExitStatus>) -> String {
-    match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) => format!("ended with exit code {code}"),
-        Some((_, Some(signal))) => format!("was ended by signal {signal}"),
-        _ => "ended".to_owned(),
-    }
 }
