@@ -18,6 +18,8 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, tools, ws};
+use crate::engine::process::installer::Installer;
+use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
@@ -27,6 +29,7 @@ use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -93,13 +96,21 @@ impl App {
             (None, None) => String::new(),
         };
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
+        let secrets = Secrets::open(store.home());
         let processes = Processes::new(
             store.clone(),
             registry.clone(),
             (settings.limits.clone(), shutdown.clone()),
-            Arc::new(|_| Arc::default()),
+            Arc::new({
+                let secrets = secrets.clone();
+                move |plugin| secrets.headers(plugin)
+            }),
         );
+        let settings = Arc::new(settings);
+        let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
         let parts = Parts {
+            installer: Installer::new(settings.clone(), shutdown.clone(), placing),
+            secrets,
             upstreams: Arc::new(processes.clone()),
             processes,
             store,
@@ -111,7 +122,7 @@ impl App {
             shutdown,
             ready: Ready::default(),
             engines: engines.status,
-            settings: Arc::new(settings),
+            settings,
         };
         Ok(Self {
             parts,

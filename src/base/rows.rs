@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
-use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings};
+use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings, SourceKind};
 
 /// Settings on the way to be complete.
 pub struct Partial {
@@ -101,7 +101,7 @@ impl Slot<'_> {
 }
 
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -276,6 +276,28 @@ pub const SETTINGS: [Setting; 19] = [
         get: |from| from.handle_signals.into(),
     },
     Setting {
+        name: "install_sources",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_SOURCES"),
+        help: "what else plugins may be installed from: file, http, private (a list)",
+        set: |to, given| {
+            let words = given.list("a list of file, http, private")?;
+            let kind = |word: &String| SourceKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+            let kinds: Option<Vec<_>> = words.iter().map(kind).collect();
+            to.settings.install_sources = kinds.ok_or("file, http or private")?;
+            Ok(())
+        },
+        get: |from| from.install_sources.iter().map(|kind| kind.as_str()).collect(),
+    },
+    Setting {
+        name: "install_env",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_ENV"),
+        help: "names of variables that git, npm and builds may see, for example HTTPS_PROXY (a list)",
+        set: |to, given| given.list("the name of a variable").map(|names| to.settings.install_env = names),
+        get: |from| from.install_env.clone().into(),
+    },
+    Setting {
         name: "home",
         flag: None,
         env: Some("PLUGBAY_HOME"),
@@ -289,7 +311,7 @@ const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Pla
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
 
 /// Every limit.
-pub const LIMITS: [Limit; 19] = [
+pub const LIMITS: &[Limit] = &[
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
     Limit {
         name: "proxy_body_bytes",
@@ -350,6 +372,7 @@ pub const LIMITS: [Limit; 19] = [
         help: "import, setup and each hook of a plugin",
         slot: |to| Slot::Time(&mut to.hook_time),
     },
+    Limit { name: "install_time_s", help: "each step of an installation", slot: |to| Slot::Time(&mut to.install_time) },
     Limit {
         name: "ready_time_s",
         help: "from the start of a child process to its ready line",

@@ -75,11 +75,15 @@ impl Served {
         let listener = server::bind(&settings).expect("a free port");
         let shutdown = Shutdown::new();
         let processes = crate::support::no_children(&settings, &store, &registry, &shutdown);
+        let settings = Arc::new(settings);
+        let (secrets, installer) = crate::support::no_installs(&settings, &store, &processes, &registry, &shutdown);
         let parts = Parts {
+            installer,
             processes,
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
-            settings: Arc::new(settings),
+            settings,
+            secrets,
             store,
             auth,
             registry,

@@ -46,7 +46,7 @@ fn flags_go_before_the_environment_and_that_before_the_file_and_that_before_defa
 
 #[test]
 fn a_limit_is_settable_in_the_file_in_the_environment_and_by_flags() {
-    for row in &LIMITS {
+    for row in LIMITS {
         let name = format!("PLUGBAY_LIMITS_{}", row.name.to_ascii_uppercase());
         let shown = |settings: Settings| settings.to_json()[row.name].as_f64().unwrap();
         assert_eq!(shown(read(json!({}), Some(&format!("[limits]\n{} = 7\n", row.name)), &[]).unwrap()), 7.0);
