@@ -1,6 +1,7 @@
 //! The plugins that are processes of their own: all of them, by id.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -323,12 +324,15 @@ impl Processes {
 
 impl Upstreams for Processes {
     fn find(&self, plugin: &str) -> Starting<'_> {
-        let desk = self.desk(plugin);
+        let desk = match self.desk(plugin) {
+            Ok(desk) => desk,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        // The usual case is no more than a small box: it is asked with every request.
+        if let Some(live) = desk.live() {
+            return Box::pin(ready(self.upstream(&desk, &live)));
+        }
         Box::pin(async move {
-            let desk = desk?;
-            if let Some(live) = desk.live() {
-                return self.upstream(&desk, &live);
-            }
             let limit = self.shared.equipment.limits.ready_time;
             let found = timeout(limit, desk.ask(Wish::Find)).await.unwrap_or_else(|_| {
                 let seconds = limit.as_secs_f64();
