@@ -18,9 +18,11 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, tools, ws};
+use crate::kernel::audit::Audit;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
+use crate::kernel::database::Place;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
@@ -34,6 +36,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// So long the process may at least take to end when everything in it has ended: plugins' `atexit` functions run then.
 const LAST_TIME: Duration = Duration::from_secs(2);
+
+/// So long an end by force may take for the records of calls that have ended.
+const LAST_RECORDS: Duration = Duration::from_millis(200);
 
 /// What the engines want of the host.
 pub struct Engines {
@@ -92,10 +97,11 @@ impl App {
             (None, None) => String::new(),
         };
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
+        let audit = Audit::new(&settings, Place::of(&settings, store.home())?)?;
         let parts = Parts {
             store,
             auth,
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)).recording(audit, &settings.limits),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             registry,
             meters,
@@ -151,6 +157,7 @@ impl App {
         if self.parts.settings.handle_signals {
             self.obey_signals()?;
         }
+        self.parts.toolbox.audit().start(&self.parts.shutdown);
         self.parts.hub.start(self.parks.clone());
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
@@ -185,6 +192,11 @@ impl App {
             self.parts.store.announce(&self.url)?;
         }
         self.parts.ready.set();
+        let audit = self.parts.toolbox.audit().clone();
+        // What is wrong with an old database is said now and not at the first call; nothing waits for it.
+        let look = async move { audit.look().await.unwrap_or_else(|error| tracing::error!("{error}")) };
+        let _inside = handle.enter();
+        drop(self.parts.shutdown.spawn("look at the database", look));
         Ok(())
     }
 
@@ -223,6 +235,7 @@ impl App {
         let mut code = 0;
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
+            runtime.handle().block_on(self.parts.toolbox.audit().close(GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {
                 tracing::warn!("tasks that did not end in time: {late:?}");
@@ -307,6 +320,7 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
         let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
+        let audit = self.parts.toolbox.audit().clone();
         // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
         tokio::spawn(async move {
             for count in 1.. {
@@ -319,6 +333,7 @@ impl App {
                     shutdown.stop();
                 } else {
                     tracing::warn!("ended by a second signal");
+                    let _ = timeout(LAST_RECORDS, audit.flush()).await;
                     store.retract();
                     exit_at_once(128 + number);
                 }
@@ -334,6 +349,7 @@ impl App {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
+        let audit = self.parts.toolbox.audit().clone();
         let engines = self.parts.engines.clone();
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
@@ -344,6 +360,7 @@ impl App {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
+            audit.flush_within(LAST_RECORDS);
             exit_at_once(1);
         });
         if let Err(error) = spawned {

@@ -85,6 +85,7 @@ class Draft:
         specifier_template: str | None,
         group: str | None,
         timeout_s: float,
+        max_concurrency: int | None,
         handler: Callable[..., Any],
         wants_context: bool,
         is_async: bool,

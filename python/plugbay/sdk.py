@@ -33,7 +33,7 @@ class AgentTool:
     when it has a second positional parameter, and returns a JSON-able value. ``output_schema`` is what each result is
     checked against. ``side_effect`` says that a call changes something and so needs leave; ``specifier_template``
     (``"{path}"``) makes the text that the gate's rules are matched with. ``definitions`` are schemas that the others
-    refer to as ``#/$defs/<name>``. ``additional`` says whether arguments that no parameter names are let through, as
+    refer to as ``#/$defs/<name>``. ``max_concurrency`` is how many calls may run at a time; further ones are ``busy``. ``additional`` says whether arguments that no parameter names are let through, as
     JSON Schema does unless it is told otherwise; a typed function, which could not take them, refuses them.
     """
 
@@ -49,6 +49,7 @@ class AgentTool:
     timeout_s: float = 60.0
     definitions: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     additional: bool = field(default=True, kw_only=True)
+    max_concurrency: int | None = field(default=None, kw_only=True)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -74,6 +75,7 @@ class AgentTool:
         specifier_template: str | None = None,
         group: str | None = None,
         timeout_s: float = 60.0,
+        max_concurrency: int | None = None,
     ) -> AgentTool:
         """Make a tool of a typed function.
 
@@ -96,4 +98,5 @@ class AgentTool:
             timeout_s=timeout_s,
             definitions=typed.definitions,
             additional=False,
+            max_concurrency=max_concurrency,
         )

@@ -94,7 +94,7 @@ impl Slot<'_> {
 }
 
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 23] = [
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -276,13 +276,58 @@ pub const SETTINGS: [Setting; 19] = [
         set: |to, given| given.path("the path of a folder").map(|path| to.settings.home = path),
         get: |from| shown(&from.home).into(),
     },
+    Setting {
+        name: "database",
+        flag: Some("--database"),
+        env: Some("PLUGBAY_DATABASE"),
+        help: "a PostgreSQL server that keeps what is recorded, instead of plugbay.db in the home folder",
+        set: |to, given| {
+            let url = Url::parse(given.text(DATABASE)?).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+            url.map(|url| to.settings.database = Some(url)).ok_or_else(|| DATABASE.to_owned())
+        },
+        get: |from| from.database.as_ref().map(without_password).into(),
+    },
+    Setting {
+        name: "audit_arguments",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_ARGUMENTS"),
+        help: "keep the arguments of calls, without those that their schema marks as secret: on or off (on)",
+        set: |to, given| given.truth().map(|on| to.settings.audit.arguments = on),
+        get: |from| from.audit.arguments.into(),
+    },
+    Setting {
+        name: "audit_days",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_DAYS"),
+        help: "how many days the record of a call is kept (90)",
+        set: |to, given| {
+            let days = given.number(1, 36_500, "a whole number of days from 1 to 36500, for example 90")?;
+            to.settings.audit.days = days as u16;
+            Ok(())
+        },
+        get: |from| from.audit.days.into(),
+    },
+    Setting {
+        name: "audit_mib",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_MIB"),
+        help: "how many MiB the records of calls may take; the oldest are let go (1024)",
+        set: |to, given| {
+            let expected = "a whole number of MiB from 1, for example 1024";
+            to.settings.audit.mib = given.number(1, u64::from(u32::MAX), expected)? as u32;
+            Ok(())
+        },
+        get: |from| from.audit.mib.into(),
+    },
 ];
 
 const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Plan), ("autonomous", Mode::Autonomous)];
+const DATABASE: &str = "the URL of a PostgreSQL server, for example postgres://user:password@127.0.0.1/plugbay";
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
 
 /// Every limit.
-pub const LIMITS: [Limit; 16] = [
+pub const LIMITS: [Limit; 20] = [
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
@@ -339,6 +384,22 @@ pub const LIMITS: [Limit; 16] = [
         slot: |to| Slot::Time(&mut to.hook_time),
     },
     Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
+    Limit { name: "result_bytes", help: "bytes of a tool's result", slot: |to| Slot::Number(&mut to.result_bytes) },
+    Limit {
+        name: "caller_calls",
+        help: "tool calls of one caller that run or wait for leave",
+        slot: |to| Slot::Number(&mut to.caller_calls),
+    },
+    Limit {
+        name: "audit_records",
+        help: "tool calls that run, and records of calls that wait to be written",
+        slot: |to| Slot::Number(&mut to.audit_records),
+    },
+    Limit {
+        name: "audit_time_s",
+        help: "for room in the log of calls, and until a record is on the disk",
+        slot: |to| Slot::Time(&mut to.audit_time),
+    },
 ];
 
 impl Given<'_> {
@@ -434,6 +495,16 @@ fn origin(text: &str) -> Option<Url> {
         && url.query().is_none()
         && url.fragment().is_none();
     (bare && url.host().is_some()).then_some(url)
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() {
+        // It fails for URLs that have no host, and those have no password either.
+        let _ = url.set_password(Some("…"));
+    }
+    url.into()
 }
 
 fn range(text: &str) -> Option<ipnet::IpNet> {

@@ -78,6 +78,10 @@ pub struct Settings {
     pub handle_signals: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
+    /// The PostgreSQL server that keeps the records instead of a file in the home folder.
+    pub database: Option<Url>,
+    /// What is kept of calls.
+    pub audit: Keeping,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
     /// The limits.
@@ -106,9 +110,28 @@ impl Settings {
             fast_routes: true,
             handle_signals: true,
             home,
+            database: None,
+            audit: Keeping::default(),
             config: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// What is kept of each call, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Whether its arguments are, without their secrets.
+    pub arguments: bool,
+    /// Days after which it is let go.
+    pub days: u16,
+    /// MiB that all calls may take; the oldest are let go.
+    pub mib: u32,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self { arguments: true, days: 90, mib: 1024 }
     }
 }
 
@@ -147,6 +170,14 @@ pub struct Limits {
     pub hook_time: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
+    /// Bytes of a tool's result.
+    pub result_bytes: usize,
+    /// Tool calls of one caller that run or wait for leave.
+    pub caller_calls: usize,
+    /// Tool calls that run or whose record waits to be written.
+    pub audit_records: usize,
+    /// For room in the audit log, and until a record is on the disk.
+    pub audit_time: Duration,
 }
 
 impl Limits {
@@ -176,6 +207,10 @@ impl Default for Limits {
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
             drain_time: Duration::from_secs(10),
+            result_bytes: 4 << 20,
+            caller_calls: 1024,
+            audit_records: 16_384,
+            audit_time: Duration::from_secs(5),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod caller; // 3.1
 pub mod metrics; // 3.1
 pub mod page; // 3.1
 pub mod assets; // 3.2
+pub mod audit; // 3.2
 pub mod docs; // 3.2
 pub mod link; // 3.2
 pub mod tokens; // 3.2

@@ -3,13 +3,17 @@
 //! This storey may know the words of `base`; it must never know Python, a process or an HTTP server.
 
 pub mod crier; // 1.0
+pub mod database; // 1.0
 pub mod fault; // 1.0
 pub mod meter; // 1.0
 pub mod principal; // 1.0
+pub mod quota; // 1.0
 pub mod secret; // 1.0
 pub mod store; // 1.0
 pub mod upstream; // 1.0
 pub mod auth; // 1.1
+pub mod journal; // 1.1
+pub mod audit; // 1.2
 pub mod connection; // 1.2
 pub mod call; // 1.3
 pub mod members; // 1.3

@@ -3,6 +3,7 @@
 
 mod admin;
 mod assets;
+mod audit;
 mod clocks;
 mod docs;
 mod gate;

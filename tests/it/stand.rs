@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use plugbay::base::error::{Error, Kind};
 use plugbay::base::json::Json;
 use plugbay::base::manifest::Manifest;
 use plugbay::base::name::{ChannelName, ToolName};
-use plugbay::base::settings::Limits;
+use plugbay::base::settings::{Limits, Settings};
 use plugbay::edge::parts::Parts;
-use plugbay::edge::{server, tools, ws};
+use plugbay::edge::{admin, server, tools, ws};
 use plugbay::kernel::auth::{Scope, Scopes};
 use plugbay::kernel::call::{ChannelMessage, ToolCall};
 use plugbay::kernel::connection::Connection;
@@ -41,10 +42,15 @@ pub struct Stand {
     pub parts: Parts,
     /// The token of the principal `tester`.
     token: String,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Stand {
+    /// The folder of everything that it keeps.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     pub fn start() -> Self {
         Self::with(Limits::default())
     }
@@ -55,17 +61,24 @@ impl Stand {
 
     /// A server whose tester has these scopes.
     pub fn of(limits: Limits, scopes: Scopes) -> Self {
+        Self::made(scopes, |settings| settings.limits = limits)
+    }
+
+    /// The same with other settings.
+    pub fn made(scopes: Scopes, change: impl FnOnce(&mut Settings)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let parts = parts_in(home.path(), |settings| {
             settings.port = 0;
-            settings.limits = limits;
+            change(settings);
         });
         let (token, _) = parts.auth.add("tester", scopes, None).unwrap();
+        parts.toolbox.audit().start(&parts.shutdown);
         parts.hub.start(Arc::new(|| {}));
         parts.ready.set();
-        let routes = ws::router(parts.clone()).merge(tools::router(parts.clone()));
+        let own = admin::router(parts.clone());
+        let routes = own.merge(ws::router(parts.clone())).merge(tools::router(parts.clone()));
         let serving = server::serve(parts.clone(), server::bind(&parts.settings).unwrap(), routes).unwrap();
-        Self { address: serving.bound, parts, token, _home: home }
+        Self { address: serving.bound, parts, token, home }
     }
 
     /// Makes a plugin of that id serve what `fill` adds to its draft.
@@ -220,6 +233,7 @@ pub fn tool<F: Fn(ToolCall) -> Answer<Json> + Send + Sync + 'static>(name: &str,
         specifier_template: None,
         group: None,
         timeout: Duration::from_secs(60),
+        concurrency: None,
         handler: Arc::new(Run(run)),
     }
 }

@@ -13,8 +13,10 @@ use plugbay::edge::admin;
 use plugbay::edge::caller::{Admission, Gatekeeper, share};
 use plugbay::edge::failure;
 use plugbay::edge::parts::{Parts, Ready};
+use plugbay::kernel::audit::Audit;
 use plugbay::kernel::auth::Auth;
 use plugbay::kernel::call::Caller;
+use plugbay::kernel::database::Place;
 use plugbay::kernel::gate::Gate;
 use plugbay::kernel::hub::Hub;
 use plugbay::kernel::meter::Meters;
@@ -61,8 +63,9 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let auth = Auth::open(&settings, &store).unwrap();
     let registry = Registry::new();
     let shutdown = Shutdown::new();
+    let audit = Audit::new(&settings, Place::of(&settings, store.home()).unwrap()).unwrap();
     Parts {
-        toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+        toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)).recording(audit, &settings.limits),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings: Arc::new(settings),
         store,
