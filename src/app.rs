@@ -28,6 +28,7 @@ use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -99,6 +100,7 @@ impl App {
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let audit = Audit::new(&settings, Place::of(&settings, store.home())?)?;
         let parts = Parts {
+            secrets: Secrets::open(store.home()),
             store,
             auth,
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)).recording(audit, &settings.limits),

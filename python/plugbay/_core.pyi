@@ -18,13 +18,16 @@ __all__ = [
     "facades",
     "generation",
     "invoke",
+    "list_secrets",
     "loader_given_up",
     "log",
     "mounts",
     "plugins",
     "provider_tools",
     "record",
+    "remove_secret",
     "reset",
+    "set_secret",
     "tools",
     "withdraw",
 ]
@@ -129,6 +132,15 @@ def tools() -> list[dict[str, Any]]:
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
     tool's own name)`` of each. Raises ``InvalidError`` for another format."""
+
+def list_secrets(home: str, plugin: str) -> list[str]:
+    """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""
+
+def set_secret(home: str, plugin: str, name: str, value: str) -> None:
+    """Keep a secret in a home folder, without a host. Raises ``InvalidError`` for a bad name or value."""
+
+def remove_secret(home: str, plugin: str, name: str) -> None:
+    """Remove a secret from a home folder, without a host. Raises ``NotFoundError`` when there is none."""
 
 def channels() -> list[tuple[str, str]]:
     """``(name, plugin)``, by name."""

@@ -39,6 +39,10 @@ class HostClient:
         """The JSON of ``POST path``."""
         return self._ask("POST", path, body, _TIMEOUT_S)
 
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON of ``PUT path``."""
+        return self._ask("PUT", path, body, _TIMEOUT_S)
+
     def delete(self, path: str) -> None:
         """Do ``DELETE path``."""
         self._ask("DELETE", path, None, _TIMEOUT_S)

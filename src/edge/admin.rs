@@ -20,7 +20,7 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{assets, audit, docs, page, tokens};
+use crate::edge::{assets, audit, docs, page, secrets, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -40,6 +40,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
         .merge(tokens::router())
         .merge(audit::router())
+        .merge(secrets::router())
         .merge(docs::router())
         .merge(assets::router())
         .method_not_allowed_fallback(method_not_allowed)

@@ -25,6 +25,9 @@ use crate::kernel::auth::{Auth, Principal, Scope, Scopes};
 use crate::kernel::call::{Body, Caller, Response};
 use crate::kernel::secret::TOKEN_PREFIX;
 
+/// What the id of a job begins with, and no plugin's id.
+pub const JOB_PREFIX: &str = "job.";
+
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What the gate says to a request.
@@ -296,7 +299,7 @@ fn need(method: &Method, path: &str) -> Need {
     let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if matches!(path, "/healthz" | "/readyz") || path.starts_with("/sign-in/") {
         Need::Nothing
-    } else if below("/api/host/tokens") || below("/api/host/audit") {
+    } else if below("/api/host/tokens") || below("/api/host/audit") || manages_plugins(method, path) {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
@@ -306,6 +309,16 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Scope(Scope::Call)
     } else {
         Need::Principal
+    }
+}
+
+/// Whether a request is about more than which plugins there are: to change one, to see its output or its secrets' names.
+fn manages_plugins(method: &Method, path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/api/host/plugins") else { return false };
+    let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    match rest.strip_prefix('/') {
+        None => rest.is_empty() && !looks,
+        Some(id) => !looks || id.contains('/') || id.starts_with(JOB_PREFIX),
     }
 }
 

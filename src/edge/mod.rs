@@ -18,6 +18,7 @@ pub mod assets; // 3.2
 pub mod audit; // 3.2
 pub mod docs; // 3.2
 pub mod link; // 3.2
+pub mod secrets; // 3.2
 pub mod tokens; // 3.2
 pub mod tools; // 3.2
 pub mod ws; // 3.2

@@ -11,6 +11,7 @@ use crate::kernel::auth::Auth;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::Registry;
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -23,6 +24,8 @@ pub struct Parts {
     pub store: Store,
     /// Who is who.
     pub auth: Auth,
+    /// What plugins that are processes of their own are told with each request.
+    pub secrets: Secrets,
     /// What plugins are there.
     pub registry: Registry,
     /// What runs tools.

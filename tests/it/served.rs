@@ -25,6 +25,7 @@ use plugbay::kernel::handler::{Answer, RouteHandler};
 use plugbay::kernel::hub::Hub;
 use plugbay::kernel::meter::Meters;
 use plugbay::kernel::registry::{Draft, Engine, Registry};
+use plugbay::kernel::secrets::Secrets;
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
 use tempfile::TempDir;
@@ -72,6 +73,7 @@ impl Served {
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             settings: Arc::new(settings),
+            secrets: Secrets::open(store.home()),
             store,
             auth,
             registry,

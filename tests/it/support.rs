@@ -21,6 +21,7 @@ use plugbay::kernel::gate::Gate;
 use plugbay::kernel::hub::Hub;
 use plugbay::kernel::meter::Meters;
 use plugbay::kernel::registry::Registry;
+use plugbay::kernel::secrets::Secrets;
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,6 +69,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
         toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)).recording(audit, &settings.limits),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings: Arc::new(settings),
+        secrets: Secrets::open(store.home()),
         store,
         auth,
         registry,
