@@ -1,13 +1,13 @@
 //! Every setting and every limit as a row: its name, where it can be given, what it does, how it is read and shown.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
+use crate::base::given::{Given, origin, range, shown, url_text, without_password};
 use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings};
 
 /// Settings on the way to be complete.
@@ -25,14 +25,6 @@ impl Partial {
     pub fn new(settings: Settings) -> Self {
         Self { settings, tls_cert: None, tls_key: None }
     }
-}
-
-/// A value as a source gave it.
-pub struct Given<'a> {
-    /// A JSON value; from the environment always a text.
-    pub value: &'a Value,
-    /// What relative paths are relative to.
-    pub folder: &'a Path,
 }
 
 /// One setting.
@@ -192,7 +184,7 @@ pub const SETTINGS: [Setting; 23] = [
         flag: Some("--public-url"),
         env: Some("PLUGBAY_PUBLIC_URL"),
         help: "the address that clients use when it is not the one listened on",
-        set: |to, given| given.origin().map(|url| to.settings.public_url = Some(url)),
+        set: |to, given| given.origin(ORIGIN).map(|url| to.settings.public_url = Some(url)),
         get: |from| from.public_url.as_ref().map(url_text).into(),
     },
     Setting {
@@ -401,120 +393,3 @@ pub const LIMITS: [Limit; 20] = [
         slot: |to| Slot::Time(&mut to.audit_time),
     },
 ];
-
-impl Given<'_> {
-    fn text(&self, expected: &str) -> Result<&str, String> {
-        self.value.as_str().map(str::trim).filter(|text| !text.is_empty()).ok_or_else(|| expected.to_owned())
-    }
-
-    /// A list, or a text with commas.
-    fn list(&self, expected: &str) -> Result<Vec<String>, String> {
-        let parts: Option<Vec<&str>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_str).collect(),
-            Value::String(text) => Some(text.split(',').collect()),
-            _ => None,
-        };
-        let parts = parts.ok_or_else(|| format!("a list of texts, each {expected}"))?;
-        Ok(parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    }
-
-    fn path(&self, expected: &str) -> Result<PathBuf, String> {
-        self.text(expected).map(|text| self.folder.join(text))
-    }
-
-    fn paths(&self) -> Result<Vec<PathBuf>, String> {
-        let expected = "the path of a folder, or a list of them";
-        let paths: Option<Vec<&str>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_str).collect(),
-            Value::String(text) => Some(vec![text]),
-            _ => None,
-        };
-        let paths = paths.ok_or_else(|| expected.to_owned())?;
-        Ok(paths.into_iter().map(|path| self.folder.join(path)).collect())
-    }
-
-    fn number(&self, least: u64, most: u64, expected: &str) -> Result<u64, String> {
-        let number = match self.value {
-            Value::String(text) => text.trim().parse().ok(),
-            other => other.as_u64(),
-        };
-        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| expected.to_owned())
-    }
-
-    /// Seconds, perhaps with a fraction; more than none, at most a year.
-    fn seconds(&self) -> Result<Duration, String> {
-        let seconds = match self.value {
-            Value::String(text) => text.trim().parse().ok(),
-            other => other.as_f64(),
-        };
-        seconds
-            .filter(|seconds: &f64| *seconds > 0.0 && *seconds <= 31_536_000.0)
-            .map(Duration::from_secs_f64)
-            .ok_or_else(|| "a number of seconds above 0, at most a year, for example 10 or 0.5".to_owned())
-    }
-
-    fn truth(&self) -> Result<bool, String> {
-        match self.value {
-            Value::Bool(truth) => Ok(*truth),
-            Value::String(text) => match text.trim() {
-                "on" | "true" | "1" | "yes" => Ok(true),
-                "off" | "false" | "0" | "no" => Ok(false),
-                _ => Err("on or off".into()),
-            },
-            _ => Err("on or off, or true or false".into()),
-        }
-    }
-
-    fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, String> {
-        let found = self.value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text.trim()));
-        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("one of {}", words.join(", "))
-        })
-    }
-
-    fn address(&self) -> Result<IpAddr, String> {
-        let expected = "an address to listen on, for example 127.0.0.1 or ::1";
-        match self.text(expected)? {
-            "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-            text => text.trim_matches(['[', ']']).parse().map_err(|_| expected.to_owned()),
-        }
-    }
-
-    fn origin(&self) -> Result<Url, String> {
-        origin(self.text(ORIGIN)?).ok_or_else(|| ORIGIN.to_owned())
-    }
-}
-
-fn origin(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    (bare && url.host().is_some()).then_some(url)
-}
-
-/// A URL as it may be shown.
-fn without_password(url: &Url) -> String {
-    let mut url = url.clone();
-    if url.password().is_some() {
-        // It fails for URLs that have no host, and those have no password either.
-        let _ = url.set_password(Some("…"));
-    }
-    url.into()
-}
-
-fn range(text: &str) -> Option<ipnet::IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(ipnet::IpNet::from))
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn url_text(url: &Url) -> String {
-    url.as_str().trim_end_matches('/').to_owned()
-}

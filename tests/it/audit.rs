@@ -197,7 +197,7 @@ async fn pages_give_every_record_once_and_a_follower_hears_of_new_ones() {
         stand.post("/api/host/tools/kit.echo", "{}").await;
         stand.post("/api/host/tools/kit.write", r#"{"text":"news"}"#).await;
     };
-    let (page, ()) = within(async { tokio::join!(follower, calls) }).await;
+    let (page, ()) = Box::pin(within(async { tokio::join!(follower, calls) })).await;
     assert_eq!(page["records"][0]["arguments"]["text"], "news");
     for wrong in ["limit=0", "limit=1001", "since=yesterday", "cursor=x", "colour=red"] {
         assert!((400..500).contains(&stand.get(&format!("/api/host/audit?{wrong}")).await.0), "{wrong}");
@@ -357,7 +357,7 @@ async fn a_caller_and_a_tool_have_at_most_so_many_calls_at_a_time() {
         assert!(problem["detail"].as_str().unwrap().contains("tester"), "{problem}");
         go.notify_waiters();
     };
-    let _ = within(async { tokio::join!(all, checks) }).await;
+    Box::pin(within(async { tokio::join!(all, checks) })).await;
     assert_eq!(ask("kit.echo").await.0, 200);
     let two = async { tokio::join!(ask("kit.single"), ask("kit.single")) };
     let end = async {
@@ -367,7 +367,7 @@ async fn a_caller_and_a_tool_have_at_most_so_many_calls_at_a_time() {
         }
         go.notify_waiters();
     };
-    let ((one, other), ()) = within(async { tokio::join!(two, end) }).await;
+    let ((one, other), ()) = Box::pin(within(async { tokio::join!(two, end) })).await;
     let mut statuses = [one.0, other.0];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
