@@ -33,8 +33,9 @@ class AgentTool:
     when it has a second positional parameter, and returns a JSON-able value. ``output_schema`` is what each result is
     checked against. ``side_effect`` says that a call changes something and so needs leave; ``specifier_template``
     (``"{path}"``) makes the text that the gate's rules are matched with. ``definitions`` are schemas that the others
-    refer to as ``#/$defs/<name>``. ``max_concurrency`` is how many calls may run at a time; further ones are ``busy``. ``additional`` says whether arguments that no parameter names are let through, as
+    refer to as ``#/$defs/<name>``. ``additional`` says whether arguments that no parameter names are let through, as
     JSON Schema does unless it is told otherwise; a typed function, which could not take them, refuses them.
+    ``max_concurrency`` is how many calls may run at a time; further ones are ``busy``.
     """
 
     name: str

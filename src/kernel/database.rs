@@ -44,6 +44,8 @@ pub trait Dialect {
     const KEY: &'static str;
     /// Begins a transaction that will write.
     const BEGIN: &'static str;
+    /// Whether it is in this process, so that a connection to it does not break.
+    const LOCAL: bool;
     /// What a transaction that writes does first, so that such transactions follow one another.
     const LOCK: Option<&'static str>;
 }
@@ -51,12 +53,14 @@ pub trait Dialect {
 impl Dialect for Sqlite {
     const KEY: &'static str = "INTEGER PRIMARY KEY";
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const LOCAL: bool = true;
     const LOCK: Option<&'static str> = None;
 }
 
 impl Dialect for Postgres {
     const KEY: &'static str = "BIGINT PRIMARY KEY";
     const BEGIN: &'static str = "BEGIN";
+    const LOCAL: bool = false;
     // Several hosts may share a server. The number means nothing but this.
     const LOCK: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7370125)");
 }
@@ -159,7 +163,8 @@ impl Database {
                     .busy_timeout(WAIT)
                     .thread_name(|_| "plugbay-store".into())
                     .disable_statement_logging();
-                Pools::Sqlite(pool().test_before_acquire(false).connect_lazy_with(options))
+                // One stays open: to open another takes room on the disk.
+                Pools::Sqlite(pool().test_before_acquire(false).min_connections(1).connect_lazy_with(options))
             }
             Place::Server(options) => Pools::Postgres(pool().connect_lazy_with((**options).clone())),
         };

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use crate::base::error::Result;
 use crate::kernel::database::{Database, Dialect, on};
@@ -23,6 +24,11 @@ const ROWS: usize = 64;
 const LET_GO: i64 = 1000;
 /// The longest that a database may take for one piece of work.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The id of the latest record.
+const LAST: &str = "SELECT coalesce(max(id), 0) FROM plugbay_audit";
+/// Whether a record was appended with an id or a later one.
+const APPENDED: &str = "SELECT count(*) FROM plugbay_audit WHERE id >= $1 AND call = $2";
 
 const COLUMNS: [&str; 21] = [
     "id",
@@ -206,44 +212,43 @@ impl Journal {
     /// `Unavailable`: the database failed. Whether it has the records is then not known; the same records may be given
     /// again, and are not appended twice.
     pub async fn append(&self, records: &mut [Record]) -> Result<()> {
-        let appended = async {
-            on!(self.database, |pool| {
-                let mut transaction = pool.begin_with(<Db as Dialect>::BEGIN).await?;
+        on!(self.database, |pool| {
+            let mut connection = self.within(pool.acquire()).await?;
+            let appended = async {
+                sqlx::query::<Db>(<Db as Dialect>::BEGIN).execute(&mut *connection).await?;
                 if let Some(lock) = <Db as Dialect>::LOCK {
-                    sqlx::query::<Db>(lock).execute(&mut *transaction).await?;
+                    sqlx::query::<Db>(lock).execute(&mut *connection).await?;
                 }
-                let maybe = records.first().filter(|first| first.id > 0).map(|first| (first.id, first.call.clone()));
-                if let Some((id, call)) = maybe {
-                    let count = "SELECT count(*) FROM plugbay_audit WHERE id >= $1 AND call = $2";
-                    let query = sqlx::query_scalar::<Db, i64>(count).bind(id).bind(&*call);
-                    if query.fetch_one(&mut *transaction).await? > 0 {
-                        return Ok(());
+                let again = records.first().filter(|first| first.id > 0).map(|first| (first.id, &*first.call));
+                if let Some((id, call)) = again {
+                    let query = sqlx::query_scalar::<Db, i64>(APPENDED).bind(id).bind(call);
+                    if query.fetch_one(&mut *connection).await? > 0 {
+                        return sqlx::query::<Db>("COMMIT").execute(&mut *connection).await.map(drop);
                     }
                 }
-                let last = "SELECT coalesce(max(id), 0) FROM plugbay_audit";
-                let last = sqlx::query_scalar::<Db, i64>(last).fetch_one(&mut *transaction).await?;
+                let last = sqlx::query_scalar::<Db, i64>(LAST).fetch_one(&mut *connection).await?;
                 let first = microseconds(OffsetDateTime::now_utc()).max(last + 1);
                 for (id, record) in (first..).zip(records.iter_mut()) {
                     record.id = id;
                 }
                 for rows in records.chunks(ROWS) {
-                    let mut insert = sqlx::query::<Db>(AssertSqlSafe(self.insert(rows.len())));
-                    for row in rows {
-                        insert = insert.bind(row.id).bind(&*row.call).bind(microseconds(row.time));
-                        insert = insert.bind(&*row.door).bind(&*row.principal).bind(&*row.tool);
-                        insert = insert.bind(row.plugin.as_deref()).bind(row.version.as_deref());
-                        insert = insert.bind(row.side_effect.map(i64::from)).bind(row.fingerprint.as_deref());
-                        insert = insert.bind(row.prose.as_deref()).bind(row.specifier.as_deref()).bind(&*row.digest);
-                        insert = insert.bind(row.arguments.as_deref()).bind(row.decision.as_deref());
-                        insert = insert.bind(row.rule.as_deref()).bind(row.approval.as_deref()).bind(row.duration_us);
-                        insert = insert.bind(&*row.outcome).bind(row.code.as_deref()).bind(row.bytes());
-                    }
-                    insert.execute(&mut *transaction).await?;
+                    let insert = sqlx::query::<Db>(AssertSqlSafe(self.insert(rows.len())));
+                    let insert = rows.iter().fold(insert, |insert, row| bound!(insert, row));
+                    insert.execute(&mut *connection).await?;
                 }
-                transaction.commit().await
-            })
-        };
-        self.within(appended).await
+                sqlx::query::<Db>("COMMIT").execute(&mut *connection).await.map(drop)
+            };
+            let appended = self.within(appended).await;
+            if appended.is_err() {
+                // Not sqlx's own transactions: SQLite ends one by itself when the disk fails, and sqlx would go on as if
+                // it were within it.
+                let ended = timeout(PATIENCE, sqlx::query::<Db>("ROLLBACK").execute(&mut *connection)).await;
+                if !matches!(ended, Ok(Ok(_))) && !<Db as Dialect>::LOCAL {
+                    connection.close_on_drop();
+                }
+            }
+            appended
+        })
     }
 
     /// Some of the records.
@@ -313,12 +318,42 @@ impl Journal {
     }
 
     async fn within<T>(&self, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        match tokio::time::timeout(PATIENCE, work).await {
+        match timeout(PATIENCE, work).await {
             Ok(done) => done.map_err(|error| self.database.failure(error)),
             Err(_) => Err(self.database.silence()),
         }
     }
 }
+
+/// The statement that appends with one more record bound to it, for either database.
+macro_rules! bound {
+    ($insert:expr, $row:expr) => {{
+        let row: &Record = $row;
+        $insert
+            .bind(row.id)
+            .bind(&*row.call)
+            .bind(microseconds(row.time))
+            .bind(&*row.door)
+            .bind(&*row.principal)
+            .bind(&*row.tool)
+            .bind(row.plugin.as_deref())
+            .bind(row.version.as_deref())
+            .bind(row.side_effect.map(i64::from))
+            .bind(row.fingerprint.as_deref())
+            .bind(row.prose.as_deref())
+            .bind(row.specifier.as_deref())
+            .bind(&*row.digest)
+            .bind(row.arguments.as_deref())
+            .bind(row.decision.as_deref())
+            .bind(row.rule.as_deref())
+            .bind(row.approval.as_deref())
+            .bind(row.duration_us)
+            .bind(&*row.outcome)
+            .bind(row.code.as_deref())
+            .bind(row.bytes())
+    }};
+}
+use bound;
 
 /// A record from a row of either database.
 macro_rules! record {
