@@ -282,7 +282,7 @@ const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Pla
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
 
 /// Every limit.
-pub const LIMITS: [Limit; 16] = [
+pub const LIMITS: [Limit; 21] = [
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
@@ -339,6 +339,31 @@ pub const LIMITS: [Limit; 16] = [
         slot: |to| Slot::Time(&mut to.hook_time),
     },
     Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
+    Limit {
+        name: "approval_time_s",
+        help: "a call that waits for a person's leave",
+        slot: |to| Slot::Time(&mut to.approval_time),
+    },
+    Limit {
+        name: "approvals",
+        help: "calls that wait for a person; of one caller at most half of it",
+        slot: |to| Slot::Number(&mut to.approvals),
+    },
+    Limit {
+        name: "breaker_calls",
+        help: "side effects of one caller within breaker_time_s; the next is asked for",
+        slot: |to| Slot::Number(&mut to.breaker_calls),
+    },
+    Limit {
+        name: "breaker_time_s",
+        help: "the time in which side effects are counted",
+        slot: |to| Slot::Time(&mut to.breaker_time),
+    },
+    Limit {
+        name: "breaker_failures",
+        help: "failures of one tool in a row; its next side effect is asked for",
+        slot: |to| Slot::Number(&mut to.breaker_failures),
+    },
 ];
 
 impl Given<'_> {

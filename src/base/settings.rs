@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::permissions::Permissions;
+
 /// Who may ask without a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
@@ -52,6 +54,8 @@ pub struct Settings {
     pub auth: AuthMode,
     /// What the gate does with side effects.
     pub mode: Mode,
+    /// The rules that the operator has set.
+    pub permissions: Permissions,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Whether each request is a log line.
@@ -93,6 +97,7 @@ impl Settings {
             plugins_dirs: Vec::new(),
             auth: AuthMode::default(),
             mode: Mode::default(),
+            permissions: Permissions::default(),
             log_format: LogFormat::default(),
             access_log: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -147,6 +152,16 @@ pub struct Limits {
     pub hook_time: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
+    /// From the filing of an approval to its end.
+    pub approval_time: Duration,
+    /// Calls that wait for a person; of one caller at most half of it.
+    pub approvals: usize,
+    /// Side effects of one caller within `breaker_time`; the next is asked for.
+    pub breaker_calls: usize,
+    /// The time in which they are counted.
+    pub breaker_time: Duration,
+    /// Failures of one tool in a row; then its side effects are asked for.
+    pub breaker_failures: usize,
 }
 
 impl Limits {
@@ -176,6 +191,11 @@ impl Default for Limits {
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
             drain_time: Duration::from_secs(10),
+            approval_time: Duration::from_secs(300),
+            approvals: 1000,
+            breaker_calls: 100,
+            breaker_time: Duration::from_secs(60),
+            breaker_failures: 5,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::kernel::contribution::{
     Assets, Channel, Contributions, Facade, Hook, Mount, Pattern, Prompt, Resource, Tool,
 };
 use crate::kernel::fault::PluginError;
+use crate::kernel::fingerprint::Identity;
 
 /// How many errors are kept; older ones make room.
 const ERRORS_KEPT: usize = 1000;
@@ -44,6 +45,8 @@ pub struct Plugin {
     pub engine: Engine,
     /// What it offers.
     pub offers: Contributions,
+    /// What identifies each of its tools, in their order.
+    pub identities: Vec<Arc<Identity>>,
 }
 
 /// A contribution together with the plugin that offers it.
@@ -95,8 +98,10 @@ impl Draft {
     /// Adds a tool.
     ///
     /// # Errors
-    /// `Conflict`: this plugin already offers one of this name.
+    /// `Conflict`: this plugin already offers one of this name. `Invalid`: its specifier template names an argument that
+    /// it does not have.
     pub fn add_tool(&mut self, tool: Tool) -> Result<()> {
+        tool.check_template()?;
         self.free("tool", tool.name.as_str(), self.offers.tools.iter().map(|other| other.name.as_str()))?;
         self.offers.tools.push(tool);
         Ok(())
@@ -188,6 +193,8 @@ pub struct Snapshot {
     tools: BTreeMap<Arc<str>, Arc<Offered<Tool>>>,
     channels: HashMap<Arc<str>, Arc<Offered<Channel>>>,
     facades: BTreeMap<Arc<str>, Arc<Offered<Facade>>>,
+    /// By the tool's name.
+    identities: HashMap<Arc<str>, Arc<Identity>>,
 }
 
 impl Snapshot {
@@ -246,6 +253,11 @@ impl Snapshot {
         })
     }
 
+    /// What identifies the tool of that name; `None` when no plugin offers it.
+    pub fn identity(&self, name: &str) -> Option<&Arc<Identity>> {
+        self.identities.get(name)
+    }
+
     /// The tools, by name.
     pub fn tools(&self) -> impl Iterator<Item = &Arc<Offered<Tool>>> {
         self.tools.values()
@@ -275,7 +287,8 @@ impl Snapshot {
             for mount in &plugin.offers.mounts {
                 new.mounts.entry(mount.prefix.clone()).or_default().push(Offered::by(plugin, mount));
             }
-            for tool in &plugin.offers.tools {
+            for (tool, identity) in plugin.offers.tools.iter().zip(&plugin.identities) {
+                new.identities.insert(tool.name.shared(), identity.clone());
                 new.tools.insert(tool.name.shared(), Offered::by(plugin, tool));
             }
             for channel in &plugin.offers.channels {
@@ -419,7 +432,8 @@ impl Registry {
         let old = self.snapshot();
         old.check(&draft)?;
         let Draft { manifest, source, engine, offers } = draft;
-        let plugin = Arc::new(Plugin { manifest, source, engine, offers });
+        let identities = offers.tools.iter().map(|tool| Arc::new(tool.identity())).collect();
+        let plugin = Arc::new(Plugin { manifest, source, engine, offers, identities });
         let mut plugins = old.plugins.clone();
         plugins.push(plugin.clone());
         self.swap(old.generation + 1, plugins);

@@ -69,7 +69,7 @@ impl Served {
         let listener = server::bind(&settings).expect("a free port");
         let shutdown = Shutdown::new();
         let parts = Parts {
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).expect("no rules")),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             settings: Arc::new(settings),
             store,

@@ -62,7 +62,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let registry = Registry::new();
     let shutdown = Shutdown::new();
     Parts {
-        toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+        toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).unwrap()),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings: Arc::new(settings),
         store,
