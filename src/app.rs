@@ -18,6 +18,9 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, tools, ws};
+use crate::engine::process::installer::Installer;
+use crate::engine::process::placing::Placing;
+use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
@@ -26,6 +29,7 @@ use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -96,7 +100,19 @@ impl App {
             gate.approvals().open(&url);
         }
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
+        let secrets = Secrets::open(store.home());
+        let processes = Processes::new(
+            store.clone(),
+            registry.clone(),
+            (settings.limits.clone(), shutdown.clone()),
+            Arc::new(|_| Arc::default()),
+        );
+        let settings = Arc::new(settings);
+        let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
         let parts = Parts {
+            installer: Installer::new(settings.clone(), shutdown.clone(), placing),
+            secrets,
+            processes,
             store,
             auth,
             toolbox: Toolbox::new(registry.clone(), gate),
@@ -106,7 +122,7 @@ impl App {
             shutdown,
             ready: Ready::default(),
             engines: engines.status,
-            settings: Arc::new(settings),
+            settings,
         };
         Ok(Self {
             parts,
@@ -156,6 +172,7 @@ impl App {
             self.obey_signals()?;
         }
         self.parts.hub.start(self.parks.clone());
+        self.parts.processes.run_on(handle.clone(), self.port)?;
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
@@ -169,13 +186,15 @@ impl App {
         Ok(handle)
     }
 
-    /// Runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
+    /// Starts the child processes, runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
     /// fails is withdrawn and recorded. Blocks; not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.
     pub fn ready(&self) -> Result<()> {
         let handle = self.handle()?;
+        // Nobody waits for a child: one that never gets ready delays nothing.
+        self.parts.processes.begin();
         for plugin in self.parts.registry.snapshot().plugins() {
             if self.parts.shutdown.is_stopping() {
                 break;
@@ -198,7 +217,7 @@ impl App {
     }
 
     /// Blocks until the stop is asked for, then ends in the reverse order of starting: requests are drained, plugins
-    /// shut down. Not for a thread of the runtime.
+    /// and child processes shut down. Not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started.
@@ -215,9 +234,12 @@ impl App {
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        // Hooks may not use up the time in which children end in good order.
+        let for_children = if self.parts.processes.is_empty() { Duration::ZERO } else { left(deadline) / 2 };
         for plugin in started.iter().rev().filter_map(Weak::upgrade) {
-            handle.block_on(self.stop_plugin(&plugin, deadline));
+            handle.block_on(self.stop_plugin(&plugin, deadline - for_children));
         }
+        handle.block_on(self.parts.processes.close(deadline));
         Ok(())
     }
 
@@ -227,6 +249,8 @@ impl App {
         let mut code = 0;
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
+            // Nothing is left of them, unless the host was never waited for.
+            runtime.block_on(self.parts.processes.close(Instant::now() + GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {
                 tracing::warn!("tasks that did not end in time: {late:?}");
@@ -311,6 +335,7 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
         let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
+        let processes = self.parts.processes.clone();
         // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
         tokio::spawn(async move {
             for count in 1.. {
@@ -324,6 +349,7 @@ impl App {
                 } else {
                     tracing::warn!("ended by a second signal");
                     store.retract();
+                    processes.kill();
                     exit_at_once(128 + number);
                 }
             }
@@ -338,7 +364,7 @@ impl App {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
-        let engines = self.parts.engines.clone();
+        let (engines, processes) = (self.parts.engines.clone(), self.parts.processes.clone());
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
                 // The folder was let go, and may be another host's by then.
@@ -348,6 +374,7 @@ impl App {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
+            processes.kill();
             exit_at_once(1);
         });
         if let Err(error) = spawned {

@@ -34,6 +34,8 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;
     #[pymodule_export]
+    use crate::engine::python::offline::{list_secrets, remove_secret, set_secret};
+    #[pymodule_export]
     use crate::engine::python::scope::{CallerFace, PrincipalFace};
     #[pymodule_export]
     use crate::host::Host;

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from os import PathLike
 from typing import Any, Final, final
 
 __all__ = [
@@ -18,13 +19,16 @@ __all__ = [
     "facades",
     "generation",
     "invoke",
+    "list_secrets",
     "loader_given_up",
     "log",
     "mounts",
     "plugins",
     "provider_tools",
     "record",
+    "remove_secret",
     "reset",
+    "set_secret",
     "tools",
     "withdraw",
 ]
@@ -37,6 +41,20 @@ class Draft:
     """The contributions of one plugin before they are committed. Raises ``ClosedError`` once committed or closed."""
 
     def __new__(cls, source: str, id: str, name: str, version: str, description: str, host_api: str) -> Draft: ...
+    @staticmethod
+    def of_child(source: str, folder: str | PathLike[str]) -> Draft:
+        """The draft of a plugin that is but a folder with ``manifest.json``: it needs no more than ``commit``.
+
+        Raises ``InvalidError``, ``MalformedError`` or ``UnavailableError`` for what is wrong with the manifest.
+        """
+
+    @property
+    def id(self) -> str:
+        """The plugin's id."""
+
+    def add_child(self, folder: str | PathLike[str]) -> None:
+        """Add the other half of the plugin, the child process that ``manifest.json`` in ``folder`` describes."""
+
     def add_mount(
         self,
         prefix: str | None,
@@ -128,6 +146,15 @@ def tools() -> list[dict[str, Any]]:
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
     tool's own name)`` of each. Raises ``InvalidError`` for another format."""
+
+def list_secrets(home: str, plugin: str) -> list[str]:
+    """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""
+
+def set_secret(home: str, plugin: str, name: str, value: str) -> None:
+    """Keep a secret in a home folder, without a host. Raises ``InvalidError`` for a bad name or value."""
+
+def remove_secret(home: str, plugin: str, name: str) -> None:
+    """Remove a secret from a home folder, without a host. Raises ``NotFoundError`` when there is none."""
 
 def channels() -> list[tuple[str, str]]:
     """``(name, plugin)``, by name."""

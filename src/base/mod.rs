@@ -14,4 +14,5 @@ pub mod frame; // 0.2
 pub mod log; // 0.2
 pub mod manifest; // 0.2
 pub mod rows; // 0.2
+pub mod limits; // 0.25
 pub mod sources; // 0.3

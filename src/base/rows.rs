@@ -1,4 +1,4 @@
-//! Every setting and every limit as a row: its name, where it can be given, what it does, how it is read and shown.
+//! Every setting as a row: its name, where it can be given, what it does, how it is read and shown.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
-use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings};
+use crate::base::settings::{AuthMode, LogFormat, Mode, Settings, SourceKind};
 
 /// Settings on the way to be complete.
 pub struct Partial {
@@ -51,50 +51,8 @@ pub struct Setting {
     pub get: fn(&Settings) -> Value,
 }
 
-/// One limit.
-pub struct Limit {
-    /// Its name, with its unit, in the table `limits`; its environment variable is `PLUGBAY_LIMITS_` and the name.
-    pub name: &'static str,
-    /// What it limits, in one line.
-    pub help: &'static str,
-    /// Its place.
-    pub slot: for<'a> fn(&'a mut Limits) -> Slot<'a>,
-}
-
-/// The place of a limit.
-pub enum Slot<'a> {
-    /// A number of bytes or of things, at least one.
-    Number(&'a mut usize),
-    /// A time, given in seconds.
-    Time(&'a mut Duration),
-}
-
-impl Slot<'_> {
-    /// Puts a given value in its place.
-    ///
-    /// # Errors
-    /// It does not fit; the text says what was expected.
-    pub fn set(self, given: &Given<'_>) -> Result<(), String> {
-        match self {
-            Self::Number(place) => {
-                *place = given.number(1, usize::MAX as u64, "a whole number from 1, for example 1048576")? as usize;
-            }
-            Self::Time(place) => *place = given.seconds()?,
-        }
-        Ok(())
-    }
-
-    /// The value in force.
-    pub fn value(&self) -> Value {
-        match self {
-            Self::Number(place) => Value::from(**place),
-            Self::Time(place) => Value::from(place.as_secs_f64()),
-        }
-    }
-}
-
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -269,6 +227,28 @@ pub const SETTINGS: [Setting; 19] = [
         get: |from| from.handle_signals.into(),
     },
     Setting {
+        name: "install_sources",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_SOURCES"),
+        help: "what else plugins may be installed from: file, http, private (a list)",
+        set: |to, given| {
+            let words = given.list("a list of file, http, private")?;
+            let kind = |word: &String| SourceKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+            let kinds: Option<Vec<_>> = words.iter().map(kind).collect();
+            to.settings.install_sources = kinds.ok_or("file, http or private")?;
+            Ok(())
+        },
+        get: |from| from.install_sources.iter().map(|kind| kind.as_str()).collect(),
+    },
+    Setting {
+        name: "install_env",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_ENV"),
+        help: "names of variables that git, npm and builds may see, for example HTTPS_PROXY (a list)",
+        set: |to, given| given.list("the name of a variable").map(|names| to.settings.install_env = names),
+        get: |from| from.install_env.clone().into(),
+    },
+    Setting {
         name: "home",
         flag: None,
         env: Some("PLUGBAY_HOME"),
@@ -280,91 +260,6 @@ pub const SETTINGS: [Setting; 19] = [
 
 const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Plan), ("autonomous", Mode::Autonomous)];
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
-
-/// Every limit.
-pub const LIMITS: [Limit; 21] = [
-    Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
-    Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
-    Limit {
-        name: "head_time_s",
-        help: "from the first byte of a request's head to its end",
-        slot: |to| Slot::Time(&mut to.head_time),
-    },
-    Limit {
-        name: "idle_time_s",
-        help: "a kept-alive connection without a request",
-        slot: |to| Slot::Time(&mut to.idle_time),
-    },
-    Limit {
-        name: "silent_time_s",
-        help: "a new connection that says nothing",
-        slot: |to| Slot::Time(&mut to.silent_time),
-    },
-    Limit {
-        name: "stall_time_s",
-        help: "a body of which no byte comes, an answer of which no byte can be written",
-        slot: |to| Slot::Time(&mut to.stall_time),
-    },
-    Limit { name: "connections", help: "open connections", slot: |to| Slot::Number(&mut to.connections) },
-    Limit { name: "call_time_s", help: "from a question to its answer", slot: |to| Slot::Time(&mut to.call_time) },
-    Limit { name: "frame_bytes", help: "bytes of a frame on /ws", slot: |to| Slot::Number(&mut to.frame_bytes) },
-    Limit {
-        name: "outbox_frames",
-        help: "frames that wait for a /ws client",
-        slot: |to| Slot::Number(&mut to.outbox_frames),
-    },
-    Limit {
-        name: "outbox_bytes",
-        help: "bytes that wait for a /ws client",
-        slot: |to| Slot::Number(&mut to.outbox_bytes),
-    },
-    Limit {
-        name: "mailbox_messages",
-        help: "messages of one connection that wait for one channel",
-        slot: |to| Slot::Number(&mut to.mailbox_messages),
-    },
-    Limit {
-        name: "bridge_questions",
-        help: "questions that wait for Python",
-        slot: |to| Slot::Number(&mut to.bridge_questions),
-    },
-    Limit {
-        name: "worker_threads",
-        help: "Python threads for def handlers",
-        slot: |to| Slot::Number(&mut to.worker_threads),
-    },
-    Limit {
-        name: "hook_time_s",
-        help: "import, setup and each hook of a plugin",
-        slot: |to| Slot::Time(&mut to.hook_time),
-    },
-    Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
-    Limit {
-        name: "approval_time_s",
-        help: "a call that waits for a person's leave",
-        slot: |to| Slot::Time(&mut to.approval_time),
-    },
-    Limit {
-        name: "approvals",
-        help: "calls that wait for a person; of one caller at most half of it",
-        slot: |to| Slot::Number(&mut to.approvals),
-    },
-    Limit {
-        name: "breaker_calls",
-        help: "side effects of one caller within breaker_time_s; the next is asked for",
-        slot: |to| Slot::Number(&mut to.breaker_calls),
-    },
-    Limit {
-        name: "breaker_time_s",
-        help: "the time in which side effects are counted",
-        slot: |to| Slot::Time(&mut to.breaker_time),
-    },
-    Limit {
-        name: "breaker_failures",
-        help: "failures of one tool in a row; its next side effect is asked for",
-        slot: |to| Slot::Number(&mut to.breaker_failures),
-    },
-];
 
 impl Given<'_> {
     fn text(&self, expected: &str) -> Result<&str, String> {
@@ -397,7 +292,11 @@ impl Given<'_> {
         Ok(paths.into_iter().map(|path| self.folder.join(path)).collect())
     }
 
-    fn number(&self, least: u64, most: u64, expected: &str) -> Result<u64, String> {
+    /// A whole number from `least` to `most`.
+    ///
+    /// # Errors
+    /// It is none; the text is `expected`.
+    pub fn number(&self, least: u64, most: u64, expected: &str) -> Result<u64, String> {
         let number = match self.value {
             Value::String(text) => text.trim().parse().ok(),
             other => other.as_u64(),
@@ -406,7 +305,10 @@ impl Given<'_> {
     }
 
     /// Seconds, perhaps with a fraction; more than none, at most a year.
-    fn seconds(&self) -> Result<Duration, String> {
+    ///
+    /// # Errors
+    /// It is none; the text says what was expected.
+    pub fn seconds(&self) -> Result<Duration, String> {
         let seconds = match self.value {
             Value::String(text) => text.trim().parse().ok(),
             other => other.as_f64(),

@@ -31,6 +31,31 @@ pub enum Mode {
     Autonomous,
 }
 
+/// A source of plugins that the operator has to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `file://` repositories.
+    File,
+    /// Repositories over plain `http://`.
+    Http,
+    /// Servers at private addresses, this machine's own among them.
+    Private,
+}
+
+impl SourceKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::File, Self::Http, Self::Private];
+
+    /// The word of the setting.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Http => "http",
+            Self::Private => "private",
+        }
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -80,6 +105,10 @@ pub struct Settings {
     pub fast_routes: bool,
     /// Whether SIGTERM and SIGINT stop the host; off where another program embeds it.
     pub handle_signals: bool,
+    /// Sources of plugins beside folders, `https://` and `ssh://` repositories at public addresses.
+    pub install_sources: Vec<SourceKind>,
+    /// Variables that git, npm and builds may see beside the usual ones.
+    pub install_env: Vec<String>,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
     /// The file that was read, where there was one.
@@ -110,6 +139,8 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            install_sources: Vec::new(),
+            install_env: Vec::new(),
             home,
             config: None,
             limits: Limits::default(),
@@ -150,6 +181,12 @@ pub struct Limits {
     pub worker_threads: usize,
     /// Import, `setup` and each hook of a plugin.
     pub hook_time: Duration,
+    /// Each step of an installation: fetching, `npm install`, a rebuild, the build.
+    pub install_time: Duration,
+    /// From the start of a child process to its ready line.
+    pub ready_time: Duration,
+    /// From TERM to KILL when a child process is stopped.
+    pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
     /// From the filing of an approval to its end.
@@ -190,6 +227,9 @@ impl Default for Limits {
             bridge_questions: 4096,
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
+            install_time: Duration::from_secs(300),
+            ready_time: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
             approval_time: Duration::from_secs(300),
             approvals: 1000,

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::limits::LIMITS;
 use crate::base::permissions::{self, Said};
-use crate::base::rows::{Given, LIMITS, Partial, SETTINGS};
+use crate::base::rows::{Given, Partial, SETTINGS};
 use crate::base::settings::{AuthMode, Settings};
 
 /// The file that is read from the working directory unless another is named.

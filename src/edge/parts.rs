@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
+use crate::engine::process::installer::Installer;
+use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::Registry;
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -23,8 +26,14 @@ pub struct Parts {
     pub store: Store,
     /// Who is who.
     pub auth: Auth,
+    /// What plugins that are processes of their own are told with each request.
+    pub secrets: Secrets,
     /// What plugins are there.
     pub registry: Registry,
+    /// What runs plugins that are processes of their own.
+    pub processes: Processes,
+    /// What brings plugins in and takes them out.
+    pub installer: Installer,
     /// What runs tools.
     pub toolbox: Toolbox,
     /// What moves frames.

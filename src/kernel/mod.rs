@@ -15,6 +15,8 @@ pub mod upstream; // 1.0
 pub mod word; // 1.0
 pub mod auth; // 1.1
 pub mod fingerprint; // 1.1
+pub mod secrets; // 1.1
+pub mod switches; // 1.1
 pub mod wrapper; // 1.1
 pub mod connection; // 1.2
 pub mod rule; // 1.2
@@ -33,6 +35,7 @@ pub mod gate; // 1.4
 pub mod handler; // 1.5
 pub mod contribution; // 1.6
 pub mod guarded; // 1.6
+pub mod draft; // 1.65
 pub mod registry; // 1.7
 pub mod hub; // 1.8
 pub mod mailbox; // 1.8

@@ -68,10 +68,16 @@ impl Served {
         registry.commit(demo(say)).expect("the only plugin clashes with none");
         let listener = server::bind(&settings).expect("a free port");
         let shutdown = Shutdown::new();
+        let processes = crate::support::no_children(&settings, &store, &registry, &shutdown);
+        let settings = Arc::new(settings);
+        let (secrets, installer) = crate::support::no_installs(&settings, &store, &processes, &registry, &shutdown);
         let parts = Parts {
+            installer,
+            processes,
             toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).expect("no rules")),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
-            settings: Arc::new(settings),
+            settings,
+            secrets,
             store,
             auth,
             registry,
