@@ -18,6 +18,9 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, tools, ws};
+use crate::engine::process::installer::Installer;
+use crate::engine::process::placing::Placing;
+use crate::engine::process::processes::Processes;
 use crate::kernel::audit::Audit;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
@@ -84,6 +87,7 @@ impl App {
         log::start(&settings)?;
         let store = Store::open(&settings)?;
         let auth = Auth::open(&settings, &store)?;
+        let gate = Gate::open(&settings, &store)?;
         let listener = match http {
             Http::On => Some(server::bind(&settings)?),
             Http::Off => None,
@@ -97,20 +101,34 @@ impl App {
             (None, Some(bound)) => url_of(&settings, bound),
             (None, None) => String::new(),
         };
+        if http == Http::On {
+            gate.approvals().open(&url);
+        }
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
+        let secrets = Secrets::open(store.home());
+        let processes = Processes::new(
+            store.clone(),
+            registry.clone(),
+            (settings.limits.clone(), shutdown.clone()),
+            Arc::new(|_| Arc::default()),
+        );
+        let settings = Arc::new(settings);
+        let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
         let audit = Audit::new(&settings, Place::of(&settings, store.home())?)?;
         let parts = Parts {
-            secrets: Secrets::open(store.home()),
+            installer: Installer::new(settings.clone(), shutdown.clone(), placing),
+            secrets,
+            processes,
             store,
             auth,
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)).recording(audit, &settings.limits),
+            toolbox: Toolbox::new(registry.clone(), gate).recording(audit, &settings.limits),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             registry,
             meters,
             shutdown,
             ready: Ready::default(),
             engines: engines.status,
-            settings: Arc::new(settings),
+            settings,
         };
         Ok(Self {
             parts,
@@ -161,6 +179,7 @@ impl App {
         }
         self.parts.toolbox.audit().start(&self.parts.shutdown);
         self.parts.hub.start(self.parks.clone());
+        self.parts.processes.run_on(handle.clone(), self.port)?;
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
@@ -174,13 +193,15 @@ impl App {
         Ok(handle)
     }
 
-    /// Runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
+    /// Starts the child processes, runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
     /// fails is withdrawn and recorded. Blocks; not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.
     pub fn ready(&self) -> Result<()> {
         let handle = self.handle()?;
+        // Nobody waits for a child: one that never gets ready delays nothing.
+        self.parts.processes.begin();
         for plugin in self.parts.registry.snapshot().plugins() {
             if self.parts.shutdown.is_stopping() {
                 break;
@@ -208,7 +229,7 @@ impl App {
     }
 
     /// Blocks until the stop is asked for, then ends in the reverse order of starting: requests are drained, plugins
-    /// shut down. Not for a thread of the runtime.
+    /// and child processes shut down. Not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started.
@@ -225,9 +246,12 @@ impl App {
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        // Hooks may not use up the time in which children end in good order.
+        let for_children = if self.parts.processes.is_empty() { Duration::ZERO } else { left(deadline) / 2 };
         for plugin in started.iter().rev().filter_map(Weak::upgrade) {
-            handle.block_on(self.stop_plugin(&plugin, deadline));
+            handle.block_on(self.stop_plugin(&plugin, deadline - for_children));
         }
+        handle.block_on(self.parts.processes.close(deadline));
         Ok(())
     }
 
@@ -237,7 +261,9 @@ impl App {
         let mut code = 0;
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
-            runtime.handle().block_on(self.parts.toolbox.audit().close(GRACE));
+            // Nothing is left of them, unless the host was never waited for.
+            runtime.block_on(self.parts.processes.close(Instant::now() + GRACE));
+            runtime.block_on(self.parts.toolbox.audit().close(GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {
                 tracing::warn!("tasks that did not end in time: {late:?}");
@@ -322,7 +348,7 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
         let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
-        let audit = self.parts.toolbox.audit().clone();
+        let (audit, processes) = (self.parts.toolbox.audit().clone(), self.parts.processes.clone());
         // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
         tokio::spawn(async move {
             for count in 1.. {
@@ -337,6 +363,7 @@ impl App {
                     tracing::warn!("ended by a second signal");
                     let _ = timeout(LAST_RECORDS, audit.flush()).await;
                     store.retract();
+                    processes.kill();
                     exit_at_once(128 + number);
                 }
             }
@@ -352,7 +379,7 @@ impl App {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
         let audit = self.parts.toolbox.audit().clone();
-        let engines = self.parts.engines.clone();
+        let (engines, processes) = (self.parts.engines.clone(), self.parts.processes.clone());
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
                 // The folder was let go, and may be another host's by then.
@@ -363,6 +390,7 @@ impl App {
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
             audit.flush_within(LAST_RECORDS);
+            processes.kill();
             exit_at_once(1);
         });
         if let Err(error) = spawned {

@@ -111,7 +111,7 @@ def need(method: str, path: str) -> str | None:
         return None
     if path.startswith("/api/host/tokens"):
         return "admin"
-    if path.startswith("/api/host/plugins") and (path.count("/") > 4 or method in ("POST", "PUT", "PATCH", "DELETE")):
+    if path.startswith("/api/host/plugins") and (path.count("/") > 4 or method not in ("GET", "HEAD", UPGRADE)):
         return "admin"
     if path.startswith("/api/host/tools") and method == "POST":
         return "call"

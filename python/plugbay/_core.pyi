@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from os import PathLike
 from typing import Any, Final, final
 
 __all__ = [
@@ -40,6 +41,20 @@ class Draft:
     """The contributions of one plugin before they are committed. Raises ``ClosedError`` once committed or closed."""
 
     def __new__(cls, source: str, id: str, name: str, version: str, description: str, host_api: str) -> Draft: ...
+    @staticmethod
+    def of_child(source: str, folder: str | PathLike[str]) -> Draft:
+        """The draft of a plugin that is but a folder with ``manifest.json``: it needs no more than ``commit``.
+
+        Raises ``InvalidError``, ``MalformedError`` or ``UnavailableError`` for what is wrong with the manifest.
+        """
+
+    @property
+    def id(self) -> str:
+        """The plugin's id."""
+
+    def add_child(self, folder: str | PathLike[str]) -> None:
+        """Add the other half of the plugin, the child process that ``manifest.json`` in ``folder`` describes."""
+
     def add_mount(
         self,
         prefix: str | None,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plugbay import _core
-from plugbay.docstring import read_docstring
 from plugbay.errors import ClosedError, ConflictError, HandlerError, InvalidError
 from plugbay.fastapi import Mount, include, is_router, mount_of_app, mount_of_routers
 from plugbay.lifespan import Lifespan
@@ -153,6 +152,8 @@ class PluginHost:
         name = name_of(fn) if name is None else name
         if name is None:
             raise InvalidError(f"{shown(fn)} has no name for a prompt: use add_prompt(fn, name=…)")
+        from plugbay.docstring import read_docstring
+
         docs = read_docstring(inspect.getdoc(bare(fn)))
         arguments = [
             {
@@ -208,6 +209,10 @@ class PluginHost:
             )
 
     # The loader's side: not for plugins.
+
+    def _add_child(self, folder: Path) -> None:
+        """Take in the plugin's other half, the child process that ``manifest.json`` in ``folder`` describes."""
+        self._draft.add_child(folder)
 
     def _finish(self) -> list[Lifespan]:
         """After ``setup`` has returned: mount the routers, commit the draft. Returns what must be stopped at the end.

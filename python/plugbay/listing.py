@@ -29,8 +29,11 @@ def plugins_here() -> list[Row]:
 
 def plugins_there(client: HostClient) -> list[Row]:
     """The plugins of a running host, those that failed among them."""
-    rows = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["state"] == "running"]
-    return rows + [failed_row(error) for error in client.get("/api/host/errors")["errors"]]
+    rows = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["kind"] is not None]
+    # What is wrong with a server is in its plugin's row, and over when it runs again.
+    servers = {row["id"] for row in rows if row["server"]}
+    errors = client.get("/api/host/errors")["errors"]
+    return rows + [failed_row(error) for error in errors if error["plugin"] not in servers]
 
 
 def errors_here() -> list[Row]:
@@ -67,7 +70,7 @@ def routes_there(client: HostClient) -> list[Row]:
     """The routes of a running host, as its OpenAPI document says, and the mounts that it says nothing of."""
     rows: list[Row] = []
     paths: Mapping[str, Mapping[str, Any]] = client.get("/openapi.json").get("paths", {})
-    plugins = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["state"] == "running"]
+    plugins = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["kind"] is not None]
     for plugin in plugins:
         for base in plugin["offers"]["routes"]:
             below = [path for path in paths if path == base or path.startswith(f"{base}/")]

@@ -21,7 +21,7 @@ from typing import Any
 from plugbay import _core
 from plugbay import fastapi as fastapi_caches
 from plugbay._thread import GivenUpError, JobError, LoaderThread
-from plugbay.discovery import BUNDLED, Failure, Found, Installed, Module
+from plugbay.discovery import BUNDLED, Child, Failure, Found, Installed, Module
 from plugbay.errors import InvalidError, PlugbayError
 from plugbay.host import BackendPlugin, PluginHost
 from plugbay.lifespan import Lifespan
@@ -86,7 +86,12 @@ def load(found: Iterable[Found | Given], hook_time_s: float = HOOK_TIME_S) -> No
                 if isinstance(each, Failure):
                     _core.record(each.source, None, each.stage, each.code, each.message, None)
                 elif all(loaded.source != each.source for loaded in _loaded.values()):
-                    _load(each, thread, hook_time_s)
+                    if not isinstance(each, Child):
+                        _load(each, thread, hook_time_s)
+                    elif each.half is None:
+                        _load_child(each)
+                    else:
+                        _load(each.half, thread, hook_time_s, each.folder)
         finally:
             thread.close()
 
@@ -104,11 +109,28 @@ def let_go() -> None:
             fastapi_caches.forget()
 
 
-def _load(found: Module | Installed | Given, thread: LoaderThread, hook_time_s: float) -> None:
+def _load_child(found: Child) -> None:
+    """Commit a plugin that is a process alone; its server is started by the host, where there is one."""
+    attempt = _Attempt(found.source, "read")
+    try:
+        draft = _core.Draft.of_child(found.source, found.folder)
+        attempt.plugin, attempt.stage = draft.id, "commit"
+        draft.commit()
+        _loaded[draft.id] = _Loaded(attempt.source, [], [])
+    except Exception as error:
+        _give_up_for(attempt, error)
+
+
+def _load(
+    found: Module | Installed | Given, thread: LoaderThread, hook_time_s: float, child: Path | None = None
+) -> None:
+    """Load a Python plugin; ``child`` is the folder whose ``manifest.json`` describes its other half."""
     attempt = _Attempt(found.source)
     try:
         plugin = thread.run(lambda: _import(found, attempt), hook_time_s)
         host = _open(plugin, found, attempt)
+        if child is not None:
+            host._add_child(child)
         attempt.host, attempt.stage = host, "setup"
         thread.run(lambda: _set_up(plugin, host), hook_time_s)
         attempt.stage = "commit"

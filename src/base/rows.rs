@@ -1,14 +1,13 @@
-//! Every setting and every limit as a row: its name, where it can be given, what it does, how it is read and shown.
+//! Every setting as a row: its name, where it can be given, what it does, how it is read and shown.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
 use crate::base::given::{Given, origin, range, shown, url_text, without_password};
-use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings};
+use crate::base::settings::{AuthMode, LogFormat, Mode, Settings, SourceKind};
 
 /// Settings on the way to be complete.
 pub struct Partial {
@@ -43,50 +42,8 @@ pub struct Setting {
     pub get: fn(&Settings) -> Value,
 }
 
-/// One limit.
-pub struct Limit {
-    /// Its name, with its unit, in the table `limits`; its environment variable is `PLUGBAY_LIMITS_` and the name.
-    pub name: &'static str,
-    /// What it limits, in one line.
-    pub help: &'static str,
-    /// Its place.
-    pub slot: for<'a> fn(&'a mut Limits) -> Slot<'a>,
-}
-
-/// The place of a limit.
-pub enum Slot<'a> {
-    /// A number of bytes or of things, at least one.
-    Number(&'a mut usize),
-    /// A time, given in seconds.
-    Time(&'a mut Duration),
-}
-
-impl Slot<'_> {
-    /// Puts a given value in its place.
-    ///
-    /// # Errors
-    /// It does not fit; the text says what was expected.
-    pub fn set(self, given: &Given<'_>) -> Result<(), String> {
-        match self {
-            Self::Number(place) => {
-                *place = given.number(1, usize::MAX as u64, "a whole number from 1, for example 1048576")? as usize;
-            }
-            Self::Time(place) => *place = given.seconds()?,
-        }
-        Ok(())
-    }
-
-    /// The value in force.
-    pub fn value(&self) -> Value {
-        match self {
-            Self::Number(place) => Value::from(**place),
-            Self::Time(place) => Value::from(place.as_secs_f64()),
-        }
-    }
-}
-
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 25] = [
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -261,6 +218,28 @@ pub const SETTINGS: [Setting; 23] = [
         get: |from| from.handle_signals.into(),
     },
     Setting {
+        name: "install_sources",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_SOURCES"),
+        help: "what else plugins may be installed from: file, http, private (a list)",
+        set: |to, given| {
+            let words = given.list("a list of file, http, private")?;
+            let kind = |word: &String| SourceKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+            let kinds: Option<Vec<_>> = words.iter().map(kind).collect();
+            to.settings.install_sources = kinds.ok_or("file, http or private")?;
+            Ok(())
+        },
+        get: |from| from.install_sources.iter().map(|kind| kind.as_str()).collect(),
+    },
+    Setting {
+        name: "install_env",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_ENV"),
+        help: "names of variables that git, npm and builds may see, for example HTTPS_PROXY (a list)",
+        set: |to, given| given.list("the name of a variable").map(|names| to.settings.install_env = names),
+        get: |from| from.install_env.clone().into(),
+    },
+    Setting {
         name: "home",
         flag: None,
         env: Some("PLUGBAY_HOME"),
@@ -317,79 +296,3 @@ pub const SETTINGS: [Setting; 23] = [
 const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Plan), ("autonomous", Mode::Autonomous)];
 const DATABASE: &str = "the URL of a PostgreSQL server, for example postgres://user:password@127.0.0.1/plugbay";
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
-
-/// Every limit.
-pub const LIMITS: [Limit; 20] = [
-    Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
-    Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
-    Limit {
-        name: "head_time_s",
-        help: "from the first byte of a request's head to its end",
-        slot: |to| Slot::Time(&mut to.head_time),
-    },
-    Limit {
-        name: "idle_time_s",
-        help: "a kept-alive connection without a request",
-        slot: |to| Slot::Time(&mut to.idle_time),
-    },
-    Limit {
-        name: "silent_time_s",
-        help: "a new connection that says nothing",
-        slot: |to| Slot::Time(&mut to.silent_time),
-    },
-    Limit {
-        name: "stall_time_s",
-        help: "a body of which no byte comes, an answer of which no byte can be written",
-        slot: |to| Slot::Time(&mut to.stall_time),
-    },
-    Limit { name: "connections", help: "open connections", slot: |to| Slot::Number(&mut to.connections) },
-    Limit { name: "call_time_s", help: "from a question to its answer", slot: |to| Slot::Time(&mut to.call_time) },
-    Limit { name: "frame_bytes", help: "bytes of a frame on /ws", slot: |to| Slot::Number(&mut to.frame_bytes) },
-    Limit {
-        name: "outbox_frames",
-        help: "frames that wait for a /ws client",
-        slot: |to| Slot::Number(&mut to.outbox_frames),
-    },
-    Limit {
-        name: "outbox_bytes",
-        help: "bytes that wait for a /ws client",
-        slot: |to| Slot::Number(&mut to.outbox_bytes),
-    },
-    Limit {
-        name: "mailbox_messages",
-        help: "messages of one connection that wait for one channel",
-        slot: |to| Slot::Number(&mut to.mailbox_messages),
-    },
-    Limit {
-        name: "bridge_questions",
-        help: "questions that wait for Python",
-        slot: |to| Slot::Number(&mut to.bridge_questions),
-    },
-    Limit {
-        name: "worker_threads",
-        help: "Python threads for def handlers",
-        slot: |to| Slot::Number(&mut to.worker_threads),
-    },
-    Limit {
-        name: "hook_time_s",
-        help: "import, setup and each hook of a plugin",
-        slot: |to| Slot::Time(&mut to.hook_time),
-    },
-    Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
-    Limit { name: "result_bytes", help: "bytes of a tool's result", slot: |to| Slot::Number(&mut to.result_bytes) },
-    Limit {
-        name: "caller_calls",
-        help: "tool calls of one caller that run or wait for leave",
-        slot: |to| Slot::Number(&mut to.caller_calls),
-    },
-    Limit {
-        name: "audit_records",
-        help: "tool calls that run, and records of calls that wait to be written",
-        slot: |to| Slot::Number(&mut to.audit_records),
-    },
-    Limit {
-        name: "audit_time_s",
-        help: "for room in the log of calls, and until a record is on the disk",
-        slot: |to| Slot::Time(&mut to.audit_time),
-    },
-];

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::permissions::Permissions;
+
 /// Who may ask without a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
@@ -27,6 +29,31 @@ pub enum Mode {
     Plan,
     /// Allow them.
     Autonomous,
+}
+
+/// A source of plugins that the operator has to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `file://` repositories.
+    File,
+    /// Repositories over plain `http://`.
+    Http,
+    /// Servers at private addresses, this machine's own among them.
+    Private,
+}
+
+impl SourceKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::File, Self::Http, Self::Private];
+
+    /// The word of the setting.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Http => "http",
+            Self::Private => "private",
+        }
+    }
 }
 
 /// How log lines are written.
@@ -52,6 +79,8 @@ pub struct Settings {
     pub auth: AuthMode,
     /// What the gate does with side effects.
     pub mode: Mode,
+    /// The rules that the operator has set.
+    pub permissions: Permissions,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Whether each request is a log line.
@@ -76,6 +105,10 @@ pub struct Settings {
     pub fast_routes: bool,
     /// Whether SIGTERM and SIGINT stop the host; off where another program embeds it.
     pub handle_signals: bool,
+    /// Sources of plugins beside folders, `https://` and `ssh://` repositories at public addresses.
+    pub install_sources: Vec<SourceKind>,
+    /// Variables that git, npm and builds may see beside the usual ones.
+    pub install_env: Vec<String>,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
     /// The PostgreSQL server that keeps the records instead of a file in the home folder.
@@ -97,6 +130,7 @@ impl Settings {
             plugins_dirs: Vec::new(),
             auth: AuthMode::default(),
             mode: Mode::default(),
+            permissions: Permissions::default(),
             log_format: LogFormat::default(),
             access_log: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -109,6 +143,8 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            install_sources: Vec::new(),
+            install_env: Vec::new(),
             home,
             database: None,
             audit: Keeping::default(),
@@ -168,8 +204,24 @@ pub struct Limits {
     pub worker_threads: usize,
     /// Import, `setup` and each hook of a plugin.
     pub hook_time: Duration,
+    /// Each step of an installation: fetching, `npm install`, a rebuild, the build.
+    pub install_time: Duration,
+    /// From the start of a child process to its ready line.
+    pub ready_time: Duration,
+    /// From TERM to KILL when a child process is stopped.
+    pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
+    /// From the filing of an approval to its end.
+    pub approval_time: Duration,
+    /// Calls that wait for a person; of one caller at most half of it.
+    pub approvals: usize,
+    /// Side effects of one caller within `breaker_time`; the next is asked for.
+    pub breaker_calls: usize,
+    /// The time in which they are counted.
+    pub breaker_time: Duration,
+    /// Failures of one tool in a row; then its side effects are asked for.
+    pub breaker_failures: usize,
     /// Bytes of a tool's result.
     pub result_bytes: usize,
     /// Tool calls of one caller that run or wait for leave.
@@ -206,7 +258,15 @@ impl Default for Limits {
             bridge_questions: 4096,
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
+            install_time: Duration::from_secs(300),
+            ready_time: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
+            approval_time: Duration::from_secs(300),
+            approvals: 1000,
+            breaker_calls: 100,
+            breaker_time: Duration::from_secs(60),
+            breaker_failures: 5,
             result_bytes: 4 << 20,
             caller_calls: 1024,
             audit_records: 16_384,

@@ -20,7 +20,7 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{assets, audit, docs, page, secrets, tokens};
+use crate::edge::{assets, audit, docs, installs, page, processes, secrets, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -38,9 +38,11 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/errors", get(errors))
         .route("/api/host/channels", get(channels))
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
+        .merge(processes::router())
         .merge(tokens::router())
         .merge(audit::router())
         .merge(secrets::router())
+        .merge(installs::router())
         .merge(docs::router())
         .merge(assets::router())
         .method_not_allowed_fallback(method_not_allowed)
@@ -65,6 +67,9 @@ async fn plugins(State(parts): State<Parts>) -> Response {
 
 async fn plugin(State(parts): State<Parts>, path: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
     let id = named(path)?;
+    if let Some(answer) = installs::job(&parts, &id) {
+        return Ok(answer?);
+    }
     let snapshot = parts.registry.snapshot();
     let found = snapshot.plugin(&id).map(|plugin| running(plugin, &parts)).or_else(|| {
         let failed = failed(&parts.registry);
@@ -124,10 +129,11 @@ fn status(parts: &Parts, started: Instant) -> Response {
     json(StatusCode::OK, &status)
 }
 
-/// A plugin that serves.
+/// A plugin that is there; one with a server is in the server's state.
 fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
     let (manifest, offers) = (&plugin.manifest, &plugin.offers);
     let meter = parts.meters.of(&manifest.id.shared());
+    let report = parts.processes.report(manifest.id.as_str()).ok().filter(|report| report.manifest.has_server());
     let hooks = |moment: Moment| offers.hooks.iter().filter(|hook| hook.moment == moment).count();
     object!({
         "id": manifest.id.as_str(),
@@ -136,8 +142,9 @@ fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
         "description": &*manifest.description,
         "host_api": &*manifest.host_api,
         "kind": plugin.engine,
-        "state": "running",
-        "error": null,
+        "state": report.as_ref().map_or("running", |report| report.status.state.as_str()),
+        "error": report.as_ref().map_or(Value::Null, processes::error),
+        "server": report.as_ref().map_or(Value::Null, processes::server),
         "source": &*plugin.source,
         "calls": meter.calls(),
         "failures": meter.errors(),

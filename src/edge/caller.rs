@@ -21,12 +21,10 @@ use crate::base::authority::{Authority, HostName, Origin};
 use crate::base::error::{Error, Kind, Result};
 use crate::edge::forwarded::Forwarded;
 use crate::edge::parts::Parts;
+use crate::engine::process::jobs::JOB_PREFIX;
 use crate::kernel::auth::{Auth, Principal, Scope, Scopes};
 use crate::kernel::call::{Body, Caller, Response};
 use crate::kernel::secret::TOKEN_PREFIX;
-
-/// What the id of a job begins with, and no plugin's id.
-pub const JOB_PREFIX: &str = "job.";
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -299,10 +297,12 @@ fn need(method: &Method, path: &str) -> Need {
     let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if matches!(path, "/healthz" | "/readyz") || path.starts_with("/sign-in/") {
         Need::Nothing
-    } else if below("/api/host/tokens") || below("/api/host/audit") || manages_plugins(method, path) {
+    } else if below("/api/host/tokens") || below("/api/host/audit") {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
+    } else if below("/api/host/plugins") && !is_look(method, path) {
+        Need::Scope(Scope::Admin)
     } else if below("/api/host") {
         Need::Principal
     } else if below("/api") || below("/plugin-ws") {
@@ -312,14 +312,10 @@ fn need(method: &Method, path: &str) -> Need {
     }
 }
 
-/// Whether a request is about more than which plugins there are: to change one, to see its output or its secrets' names.
-fn manages_plugins(method: &Method, path: &str) -> bool {
-    let Some(rest) = path.strip_prefix("/api/host/plugins") else { return false };
-    let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    match rest.strip_prefix('/') {
-        None => rest.is_empty() && !looks,
-        Some(id) => !looks || id.contains('/') || id.starts_with(JOB_PREFIX),
-    }
+/// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.
+fn is_look(method: &Method, path: &str) -> bool {
+    let below = path.strip_prefix("/api/host/plugins").unwrap_or_default().trim_start_matches('/');
+    matches!(*method, Method::GET | Method::HEAD) && !below.contains('/') && !below.starts_with(JOB_PREFIX)
 }
 
 fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {

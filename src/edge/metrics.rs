@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::edge::parts::Parts;
+use crate::engine::process::desk::State as ChildState;
+use crate::engine::process::processes::Report;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -142,6 +144,7 @@ impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.requests(&mut encoder)?;
         self.plugins(&mut encoder)?;
+        self.children(&mut encoder)?;
         let (calls, failures) = self.parts.toolbox.tally();
         let panics = self.parts.shutdown.panics() + self.metrics.0.panics.load(Ordering::Relaxed);
         let refused = self.metrics.0.refused.load(Ordering::Relaxed);
@@ -198,6 +201,44 @@ impl View {
         }
         Ok(())
     }
+
+    fn children(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let reports = self.parts.processes.reports();
+        let mut state = encoder.encode_descriptor(
+            "child_state",
+            "1 for the state that a plugin's server is in",
+            None,
+            MetricType::Gauge,
+        )?;
+        for report in &reports {
+            for each in ChildState::ALL {
+                let labels = [("plugin", report.manifest.id.as_str()), ("state", each.as_str())];
+                ConstGauge::new(i64::from(each == report.status.state)).encode(state.encode_family(&labels)?)?;
+            }
+        }
+        let mut runs =
+            encoder.encode_descriptor("child_starts", "Starts of a plugin's server", None, MetricType::Counter)?;
+        for report in &reports {
+            ConstCounter::new(report.status.runs).encode(runs.encode_family(&plugin_of(report))?)?;
+        }
+        let help = "Memory of a plugin's processes, measured once a second";
+        let mut memory = encoder.encode_descriptor("child_memory_bytes", help, None, MetricType::Gauge)?;
+        for report in &reports {
+            let bytes = i64::try_from(report.status.usage.memory_bytes).unwrap_or(i64::MAX);
+            ConstGauge::new(bytes).encode(memory.encode_family(&plugin_of(report))?)?;
+        }
+        let help = "Processor time of a plugin's processes, measured once a second";
+        let mut time = encoder.encode_descriptor("child_cpu_seconds", help, None, MetricType::Counter)?;
+        for report in &reports {
+            let seconds = report.status.past_cpu_s + report.status.usage.cpu_s;
+            ConstCounter::new(seconds).encode(time.encode_family(&plugin_of(report))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn plugin_of(report: &Report) -> [(&'static str, &str); 1] {
+    [("plugin", report.manifest.id.as_str())]
 }
 
 fn count(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! The ways in: routes, `/ws`, tools and the host's own API.
 //!
-//! This storey knows HTTP; it must never know which engine runs a plugin.
+//! This storey knows HTTP; only what serves child processes may know which engine runs a plugin.
 
 pub mod answer; // 3.0
 pub mod clock; // 3.0
@@ -17,7 +17,9 @@ pub mod page; // 3.1
 pub mod assets; // 3.2
 pub mod audit; // 3.2
 pub mod docs; // 3.2
+pub mod installs; // 3.2
 pub mod link; // 3.2
+pub mod processes; // 3.2
 pub mod secrets; // 3.2
 pub mod tokens; // 3.2
 pub mod tools; // 3.2

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
+use crate::engine::process::installer::Installer;
+use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
@@ -28,6 +30,10 @@ pub struct Parts {
     pub secrets: Secrets,
     /// What plugins are there.
     pub registry: Registry,
+    /// What runs plugins that are processes of their own.
+    pub processes: Processes,
+    /// What brings plugins in and takes them out.
+    pub installer: Installer,
     /// What runs tools.
     pub toolbox: Toolbox,
     /// What moves frames.

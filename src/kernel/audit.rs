@@ -5,7 +5,7 @@
 //! its record is on the disk. Nothing here decides anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as threads};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as threads};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -18,7 +18,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::{Keeping, Settings};
 use crate::base::shutdown::Shutdown;
 use crate::kernel::database::{Database, Place};
-use crate::kernel::journal::{Journal, Record, Wish};
+use crate::kernel::journal::{Journal, Record, Wish, text};
 
 /// So long a record of no urgency waits for others, so that many are appended at once.
 const LINGER: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// After so many records they are let go sooner.
 const TIDY_AFTER: usize = 10_000;
 /// So long a reader waits for the latest records to be appended.
-const FLUSH_TIME: Duration = Duration::from_secs(1);
+const FLUSH_TIME: Duration = Duration::from_secs(5);
 
 /// The log of calls. Cloning is cheap.
 #[derive(Clone)]
@@ -152,7 +152,9 @@ impl Audit {
         let number = shared.calls.fetch_add(1, Ordering::Relaxed);
         let call = format!("{}-{number}", shared.run);
         let record = Box::new(Record::new(call, door, principal, tool));
-        Ok(Entry { open: Some(Open { place, record, begun: Instant::now(), shared: shared.clone() }) })
+        Ok(Entry {
+            open: Some(Open { place, record, begun: Instant::now(), asked: Arc::default(), shared: shared.clone() }),
+        })
     }
 
     /// Whether a side effect can be recorded now.
@@ -177,7 +179,9 @@ impl Audit {
             return Err(Error::new(Kind::Unavailable, "calls are recorded by a host, and none runs here"));
         };
         // What cannot be appended now is no reason not to show what was.
-        let _ = timeout(FLUSH_TIME, self.flush()).await;
+        if shared.trouble().is_none() {
+            let _ = timeout(FLUSH_TIME, self.flush()).await;
+        }
         shared.journal().await?.read(wish).await
     }
 
@@ -238,6 +242,8 @@ struct Open {
     place: OwnedPermit<Message>,
     record: Box<Record>,
     begun: Instant,
+    /// The approval at which a person was asked.
+    asked: Arc<OnceLock<Arc<str>>>,
     shared: Arc<Shared>,
 }
 
@@ -247,6 +253,11 @@ impl Entry {
         if let Some(open) = &mut self.open {
             add(open.shared.keeping, &mut open.record);
         }
+    }
+
+    /// Where it is to be put that a person was asked, and at which approval; none where nothing is kept.
+    pub fn asked(&self) -> Option<Arc<OnceLock<Arc<str>>>> {
+        self.open.as_ref().map(|open| open.asked.clone())
     }
 
     /// Hands in the record. With [`Proof::OnDisk`] it waits until it is on the disk, at most `limits.audit_time`.
@@ -284,6 +295,11 @@ impl Drop for Entry {
         let Some(mut open) = self.open.take() else { return };
         open.record.outcome = "cancelled".into();
         open.record.code = Some(Kind::Cancelled.code().into());
+        // Who leaves while a person is asked has denied it, whatever the person would have said.
+        if let Some(approval) = open.asked.get().filter(|_| open.record.decision.is_none()) {
+            open.record.decision = Some("asked_denied".into());
+            open.record.approval = Some(text(approval));
+        }
         let shared = open.shared.clone();
         open.hand_in(None);
         shared.hurry.notify_one();

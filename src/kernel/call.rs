@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::base::error::{Error, Kind, Result};
@@ -203,13 +202,6 @@ impl Arguments {
     /// The object, parsed.
     pub fn value(&self) -> &Value {
         &self.value
-    }
-
-    /// The SHA-256 of the object as RFC 8785 writes it, in hexadecimal digits: the same for every way to write it.
-    pub fn digest(&self) -> String {
-        // What was read as JSON can be written.
-        let text = serde_json_canonicalizer::to_vec(&self.value).unwrap_or_default();
-        Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

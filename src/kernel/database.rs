@@ -33,7 +33,8 @@ const STEPS: [&[&str]; 1] = [&[
     "CREATE TABLE plugbay_audit (
         id {key}, call TEXT NOT NULL, time BIGINT NOT NULL, door TEXT NOT NULL, principal TEXT NOT NULL,
         tool TEXT NOT NULL, plugin TEXT, version TEXT, side_effect BIGINT, fingerprint TEXT, prose TEXT,
-        specifier TEXT, digest TEXT NOT NULL, arguments TEXT, decision TEXT, rule TEXT, approval TEXT,
+        specifier TEXT, digest TEXT NOT NULL, arguments TEXT, decision TEXT, reason TEXT, rule TEXT,
+        approval TEXT, answered_by TEXT,
         duration_us BIGINT NOT NULL, outcome TEXT NOT NULL, code TEXT, bytes BIGINT NOT NULL)",
     "CREATE INDEX plugbay_audit_tool ON plugbay_audit (tool, id)",
 ]];

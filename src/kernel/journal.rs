@@ -30,7 +30,7 @@ const LAST: &str = "SELECT coalesce(max(id), 0) FROM plugbay_audit";
 /// Whether a record was appended with an id or a later one.
 const APPENDED: &str = "SELECT count(*) FROM plugbay_audit WHERE id >= $1 AND call = $2";
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 23] = [
     "id",
     "call",
     "time",
@@ -46,8 +46,10 @@ const COLUMNS: [&str; 21] = [
     "digest",
     "arguments",
     "decision",
+    "reason",
     "rule",
     "approval",
+    "answered_by",
     "duration_us",
     "outcome",
     "code",
@@ -95,12 +97,17 @@ pub struct Record {
     /// The arguments, a JSON object without its secrets; none when they are not kept or too long.
     #[serde(serialize_with = "as_json")]
     pub arguments: Option<Text>,
-    /// What the gate decided: `allow`, `ask` or `deny`; none when it was not reached.
+    /// What was decided: `allowed`, `denied`, `asked_allowed`, `asked_denied`, `asked_lapsed` or `asked_pending`; none
+    /// when the gate was not reached.
     pub decision: Option<Text>,
-    /// The rule that decided.
+    /// Why, in a word.
+    pub reason: Option<Text>,
+    /// The rule that decided, with where it stands.
     pub rule: Option<Text>,
     /// The approval that was waited for.
     pub approval: Option<Text>,
+    /// Who answered it.
+    pub answered_by: Option<Text>,
     /// How long it took, in microseconds.
     pub duration_us: i64,
     /// How it ended: `ok`, `refused` (it never ran), `failed` or `cancelled`.
@@ -128,8 +135,10 @@ impl Record {
             digest: "".into(),
             arguments: None,
             decision: None,
+            reason: None,
             rule: None,
             approval: None,
+            answered_by: None,
             duration_us: 0,
             outcome: "refused".into(),
             code: None,
@@ -147,8 +156,10 @@ impl Record {
             &self.specifier,
             &self.arguments,
             &self.decision,
+            &self.reason,
             &self.rule,
             &self.approval,
+            &self.answered_by,
             &self.code,
         ];
         let texts: usize = must.into_iter().chain(may.into_iter().flatten()).map(|text| text.len()).sum();
@@ -345,8 +356,10 @@ macro_rules! bound {
             .bind(&*row.digest)
             .bind(row.arguments.as_deref())
             .bind(row.decision.as_deref())
+            .bind(row.reason.as_deref())
             .bind(row.rule.as_deref())
             .bind(row.approval.as_deref())
+            .bind(row.answered_by.as_deref())
             .bind(row.duration_us)
             .bind(&*row.outcome)
             .bind(row.code.as_deref())
@@ -377,11 +390,13 @@ macro_rules! record {
             digest: text(12)?,
             arguments: maybe(13)?,
             decision: maybe(14)?,
-            rule: maybe(15)?,
-            approval: maybe(16)?,
-            duration_us: row.try_get(17)?,
-            outcome: text(18)?,
-            code: maybe(19)?,
+            reason: maybe(15)?,
+            rule: maybe(16)?,
+            approval: maybe(17)?,
+            answered_by: maybe(18)?,
+            duration_us: row.try_get(19)?,
+            outcome: text(20)?,
+            code: maybe(21)?,
         })
     }};
 }

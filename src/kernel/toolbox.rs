@@ -6,30 +6,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
-use crate::base::settings::{Keeping, Limits};
+use crate::base::settings::Limits;
+use crate::kernel::approvals::Approval;
 use crate::kernel::audit::{Audit, Entry, Proof};
 use crate::kernel::call::ToolCall;
 use crate::kernel::contribution::Tool;
-use crate::kernel::gate::{Admitted, Facts, Gate};
+use crate::kernel::gate::{Admitted, Facts, Gate, Notice, Patience};
 use crate::kernel::guarded::Guarded;
-use crate::kernel::journal::{Record, text};
+use crate::kernel::noted::{note_call, note_decision};
 use crate::kernel::quota::{Quota, Turn};
-use crate::kernel::registry::{Offered, Registry};
-
-/// Longer arguments are not kept, only their digest.
-const KEPT_BYTES: usize = 16 << 10;
+use crate::kernel::registry::{Offered, Registry, Snapshot};
 
 /// Runs tools for every door. Cloning is cheap.
 #[derive(Clone)]
 pub struct Toolbox {
     registry: Registry,
-    gate: Arc<Gate>,
+    gate: Gate,
     audit: Audit,
-    /// Calls by caller, and by tool.
-    quotas: (Quota, Quota),
+    callers: Quota,
+    tools: Quota,
     caller_calls: usize,
     result_bytes: usize,
     tally: Arc<Tally>,
+}
+
+/// How a call has ended for its door.
+#[derive(Debug)]
+pub enum Ended {
+    /// With a result.
+    Done(Json),
+    /// Its door's patience ended before a person has answered; the same call may come back to this approval.
+    Pending(Approval),
 }
 
 #[derive(Default)]
@@ -38,12 +45,27 @@ struct Tally {
     failures: AtomicU64,
 }
 
+/// What is known of a call while it goes through.
+struct Course {
+    entry: Entry,
+    /// When its record must be on the disk.
+    proof: Proof,
+}
+
 impl Toolbox {
     /// A toolbox over the tools of `registry`, behind `gate`, with the usual limits and without a record.
     pub fn new(registry: Registry, gate: Gate) -> Self {
         let Limits { caller_calls, result_bytes, .. } = Limits::default();
-        let (audit, quotas, tally) = (Audit::none(), Default::default(), Arc::default());
-        Self { registry, gate: Arc::new(gate), audit, quotas, caller_calls, result_bytes, tally }
+        Self {
+            registry,
+            gate,
+            audit: Audit::none(),
+            callers: Quota::default(),
+            tools: Quota::default(),
+            caller_calls,
+            result_bytes,
+            tally: Arc::default(),
+        }
     }
 
     /// The same with these limits, and with a record of every call.
@@ -69,63 +91,136 @@ impl Toolbox {
 
     /// Runs one tool and returns its result, a JSON value. Needs a tokio runtime with a timer around the caller.
     ///
-    /// Dropping the answer cancels the handler. When the tool has a side effect, the record of the call is on the disk
-    /// before this returns.
+    /// Dropping the answer cancels the handler; while a person is asked, it denies the call. When the tool has a side
+    /// effect, the record of the call is on the disk before this returns.
     ///
     /// # Errors
     /// `NotFound`: no plugin offers it. `Invalid`: the arguments do not fit its schema. `Denied`: the gate refused.
-    /// `Busy`: as many calls as may are running already, or the way to its handler is full. `Unavailable`: a side effect
-    /// cannot be recorded. `Timeout`: it took too long. `TooLarge`: its result is more than the limit. `Plugin`: it
-    /// failed, or its result is not what it promised. All but `NotFound` blame the tool's plugin where it is to blame.
+    /// `Busy`: as many calls as may are under way, the way to its handler is full, or too many calls wait for a person.
+    /// `Unavailable`: a side effect cannot be recorded. `Timeout`: it took too long. `TooLarge`: its result is more than
+    /// the limit. `Plugin`: it failed, or its result is not what it promised. Failures of the tool itself blame its plugin.
     pub async fn run(&self, call: ToolCall) -> Result<Json> {
+        match self.run_patiently(call, &Patience::default()).await? {
+            Ended::Done(result) => Ok(result),
+            // Patience without an end never ends first.
+            Ended::Pending(approval) => Err(Error::new(Kind::Denied, format!("answer at {}", approval.url))),
+        }
+    }
+
+    /// The same, waiting for a person as `patience` says.
+    ///
+    /// # Errors
+    /// As [`Toolbox::run`].
+    pub async fn run_patiently(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
         self.tally.calls.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.run_and_record(call).await;
+        let outcome = self.run_and_record(call, patience).await;
         if outcome.is_err() {
             self.tally.failures.fetch_add(1, Ordering::Relaxed);
         }
         outcome
     }
 
-    async fn run_and_record(&self, call: ToolCall) -> Result<Json> {
-        let mut entry = self.audit.enter(call.door.as_str(), call.principal.name(), call.tool.as_str()).await?;
-        let mut proof = Proof::Later;
-        let outcome = self.find_and_run(call, &mut entry, &mut proof).await;
-        entry.note(|_, record| match &outcome {
-            Ok(_) => record.outcome = "ok".into(),
+    async fn run_and_record(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
+        let entry = self.audit.enter(call.door.as_str(), call.principal.name(), call.tool.as_str()).await?;
+        let mut course = Course { entry, proof: Proof::Later };
+        let outcome = self.find_and_run(call, patience, &mut course).await;
+        course.entry.note(|_, record| match &outcome {
+            Ok(Ended::Done(_)) => record.outcome = "ok".into(),
+            Ok(Ended::Pending(_)) => record.code = Some("approval_pending".into()),
             Err(error) => record.code = Some(error.kind().code().into()),
         });
-        entry.close(proof).await?;
+        course.entry.close(course.proof).await?;
         outcome
     }
 
-    async fn find_and_run(&self, call: ToolCall, entry: &mut Entry, proof: &mut Proof) -> Result<Json> {
+    async fn find_and_run(&self, call: ToolCall, patience: &Patience, course: &mut Course) -> Result<Ended> {
         let _turn = self.turn_of_caller(&call)?;
         let snapshot = self.registry.snapshot();
         let found = snapshot.tool(call.tool.as_str());
-        entry.note(|keeping, record| note_call(record, keeping, &call, found.as_ref().ok()));
+        let facts = found.as_ref().ok().map(|tool| self.facts(&snapshot, tool)).transpose()?;
+        course.entry.note(|keeping, record| {
+            let known = found.as_ref().ok().zip(facts.as_ref());
+            note_call(record, keeping, &call, known.map(|(tool, facts)| (&*tool.plugin.manifest.version, facts)));
+        });
         let tool = found?;
+        let facts = facts.ok_or_else(|| Error::new(Kind::Internal, "a tool that was found has no facts"))?;
         if let Some(failures) = tool.parameters.failures(call.arguments.value()) {
             let message = format!("the arguments of {} do not fit its schema: {failures}", tool.name);
             return Err(Error::new(Kind::Invalid, message));
         }
-        let facts = Facts { side_effect: tool.side_effect, timeout: tool.timeout };
-        let admitted = self.gate.admit(call, facts).await?;
+        let patience = Patience { most: patience.most, notice: self.noting(patience, &course.entry) };
+        let admitted = match self.gate.admit(call, &facts, &patience).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                course.entry.note(|_, record| note_decision(record, &refusal.decision));
+                return refusal.pending.map(Ended::Pending).ok_or(refusal.error);
+            }
+        };
+        course.entry.note(|_, record| note_decision(record, admitted.decision()));
+        if admitted.decision().approval.is_some() {
+            self.still_offers(tool)?;
+        }
         let _turn = self.turn_of_tool(tool)?;
         if tool.side_effect {
             self.audit.ready().await?;
-            *proof = Proof::OnDisk;
+            course.proof = Proof::OnDisk;
         }
-        entry.note(|_, record| record.outcome = "failed".into());
+        course.entry.note(|_, record| record.outcome = "failed".into());
         let plugin = tool.plugin.manifest.id.shared();
-        let result = run_in_time(tool, admitted).await;
-        let result = result.and_then(|result| self.check(tool, result));
-        result.map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error })
+        let result = run_in_time(tool, admitted).await.and_then(|result| self.check(tool, result));
+        let result = result.map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error });
+        let failed =
+            result.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Plugin | Kind::Timeout | Kind::Upstream));
+        self.gate.ended(&facts, &tool.name.shared(), failed);
+        result.map(Ended::Done)
+    }
+
+    /// What the gate must know of a tool.
+    ///
+    /// # Errors
+    /// `NotFound`: the tool is of another snapshot.
+    pub fn facts(&self, snapshot: &Snapshot, tool: &Offered<Tool>) -> Result<Facts> {
+        let identity = snapshot.identity(tool.name.as_str()).cloned();
+        let identity = identity.ok_or_else(|| Error::new(Kind::NotFound, format!("{} is gone", tool.name)))?;
+        Ok(Facts {
+            plugin: tool.plugin.manifest.id.shared(),
+            identity,
+            side_effect: tool.side_effect,
+            template: tool.specifier_template.clone(),
+            parameters: tool.parameters.text().clone(),
+        })
+    }
+
+    /// Tells the record, too, that a person is asked: who leaves meanwhile is told by nobody else.
+    fn noting(&self, patience: &Patience, entry: &Entry) -> Option<Notice> {
+        let (asked, told) = (entry.asked(), patience.notice.clone());
+        let Some(asked) = asked else { return told };
+        Some(Arc::new(move |approval| {
+            // It is asked once.
+            let _ = asked.set(approval.id.clone());
+            if let Some(told) = &told {
+                told(approval);
+            }
+        }))
+    }
+
+    /// Says that what a person has let through is what is still offered: its plugin may have gone while it was asked.
+    fn still_offers(&self, tool: &Offered<Tool>) -> Result<()> {
+        let snapshot = self.registry.snapshot();
+        if snapshot.tool(tool.name.as_str()).is_ok_and(|now| Arc::ptr_eq(&now.plugin, &tool.plugin)) {
+            return Ok(());
+        }
+        let message = format!(
+            "plugin {} of {} was taken out while a person was asked: call it again",
+            tool.plugin.manifest.id, tool.name
+        );
+        Err(Error::new(Kind::Denied, message))
     }
 
     /// A caller that has too many calls under way is told so before anything is done for it.
     fn turn_of_caller(&self, call: &ToolCall) -> Result<Turn> {
         let name = call.principal.name();
-        self.quotas.0.enter(name, self.caller_calls).ok_or_else(|| {
+        self.callers.enter(name, self.caller_calls).ok_or_else(|| {
             let message = format!("{} calls of {name} run or wait for leave: wait for one to end", self.caller_calls);
             Error::new(Kind::Busy, message)
         })
@@ -133,7 +228,7 @@ impl Toolbox {
 
     fn turn_of_tool(&self, tool: &Offered<Tool>) -> Result<Option<Turn>> {
         let Some(limit) = tool.concurrency else { return Ok(None) };
-        let turn = self.quotas.1.enter(tool.name.as_str(), limit.get()).ok_or_else(|| {
+        let turn = self.tools.enter(tool.name.as_str(), limit.get()).ok_or_else(|| {
             let message =
                 format!("{limit} calls of {} run, which is all that it allows at a time: ask again", tool.name);
             Error::new(Kind::Busy, message)
@@ -168,17 +263,4 @@ async fn run_in_time(tool: &Offered<Tool>, admitted: Admitted) -> Result<Json> {
         let message = format!("{} gave no result within {} s", tool.name, tool.timeout.as_secs_f64());
         Err(Error::new(Kind::Timeout, message))
     })
-}
-
-/// What the record has of a call before anything is decided.
-fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: Option<&&Arc<Offered<Tool>>>) {
-    record.digest = call.arguments.digest().into();
-    if keeping.arguments && call.arguments.text().as_bytes().len() <= KEPT_BYTES {
-        record.arguments = Some(text(call.arguments.text().as_str()));
-    }
-    if let Some(tool) = tool {
-        record.plugin = Some(text(tool.plugin.manifest.id.as_str()));
-        record.version = Some(text(&tool.plugin.manifest.version));
-        record.side_effect = Some(tool.side_effect);
-    }
 }

@@ -10,7 +10,7 @@ use plugbay::base::settings::{Keeping, Limits, Mode, Settings};
 use plugbay::base::shutdown::Shutdown;
 use plugbay::kernel::audit::{Audit, Proof};
 use plugbay::kernel::auth::{Scope, Scopes};
-use plugbay::kernel::contribution::Tool;
+use plugbay::kernel::contribution::{Schema, Tool};
 use plugbay::kernel::database::{Database, Place};
 use plugbay::kernel::journal::{Journal, Order, Record, Wish};
 use serde_json::{Value, json};
@@ -122,13 +122,16 @@ async fn every_call_is_one_record_that_says_how_it_ended() {
         assert_eq!(record["tool"], *name, "{record}");
         assert_eq!((&record["outcome"], &record["code"]), (&json!(outcome), &json!(code)), "{record}");
         assert_eq!((&record["door"], &record["principal"]), (&json!("http"), &json!("tester")));
-        assert_eq!(record["arguments"], *arguments);
         assert_eq!(record["digest"].as_str().unwrap().len(), 64);
         let known = *name != "kit.nothing";
+        assert_eq!(record["arguments"], if known { arguments.clone() } else { Value::Null });
         assert_eq!(record["plugin"], if known { json!("kit") } else { Value::Null });
         assert_eq!(record["version"], if known { json!("1") } else { Value::Null });
         assert_eq!(record["side_effect"], if known { json!(*name == "kit.write") } else { Value::Null });
     }
+    let decided: Vec<_> = records.iter().map(|record| record["decision"].as_str().unwrap_or("none")).collect();
+    assert_eq!(decided, ["allowed", "none", "none", "allowed", "allowed", "allowed", "allowed"]);
+    assert_eq!((&records[0]["reason"], &records[3]["reason"]), (&json!("no_side_effect"), &json!("autonomous")));
     let slow = &records[4];
     assert!(slow["duration_us"].as_i64().unwrap() >= 20_000, "{slow}");
     let mut names: Vec<_> = records.iter().map(|record| record["call"].to_string()).collect();
@@ -216,6 +219,7 @@ async fn thousands_of_calls_are_appended_in_batches_and_none_is_lost() {
     for number in 0..5000 {
         log.call(if number % 2 == 0 { "even" } else { "odd" }, Proof::Later).await;
     }
+    log.audit.flush().await;
     let records = log.all().await;
     assert_eq!(records.len(), 5000);
     assert!(records.windows(2).all(|pair| pair[0].id < pair[1].id));
@@ -316,6 +320,26 @@ async fn a_damaged_or_a_newer_database_is_an_error_with_a_cure() {
     log.call("second", Proof::OnDisk).await;
     assert_eq!(log.all().await.len(), 2, "it works again without a new start");
     log.shutdown.stop();
+}
+
+#[tokio::test]
+async fn what_a_schema_marks_as_secret_is_not_in_the_record() {
+    let stand = stand(Limits::default());
+    let schema = json!({
+        "type": "object",
+        "properties": { "user": {}, "password": { "type": "string", "format": "password" }, "pin": { "writeOnly": true } },
+    });
+    let login = Tool { parameters: Schema::compile("parameters", &schema).unwrap(), ..echo() };
+    offer(&stand, vec![login]);
+    stand.post("/api/host/tools/kit.echo", r#"{"user":"ann","password":"hunter2","pin":1234}"#).await;
+    stand.post("/api/host/tools/kit.echo", r#"{"user":"ann","password":5555,"pin":1234}"#).await;
+    stand.post("/api/host/tools/kit.unknown", r#"{"password":"hunter2"}"#).await;
+    let (_, page) = stand.get("/api/host/audit?after=0").await;
+    let kept: Vec<_> = page["records"].as_array().unwrap().iter().map(|record| record["arguments"].clone()).collect();
+    let hidden = json!({ "user": "ann", "password": "[hidden]", "pin": "[hidden]" });
+    assert_eq!(kept, [hidden.clone(), hidden, Value::Null]);
+    let whole = std::fs::read(stand.home().join("plugbay.db-wal")).unwrap_or_default();
+    assert!(!whole.windows(7).any(|bytes| bytes == b"hunter2"), "not on the disk either");
 }
 
 #[tokio::test]

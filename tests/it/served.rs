@@ -25,7 +25,6 @@ use plugbay::kernel::handler::{Answer, RouteHandler};
 use plugbay::kernel::hub::Hub;
 use plugbay::kernel::meter::Meters;
 use plugbay::kernel::registry::{Draft, Engine, Registry};
-use plugbay::kernel::secrets::Secrets;
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
 use tempfile::TempDir;
@@ -69,11 +68,16 @@ impl Served {
         registry.commit(demo(say)).expect("the only plugin clashes with none");
         let listener = server::bind(&settings).expect("a free port");
         let shutdown = Shutdown::new();
+        let processes = crate::support::no_children(&settings, &store, &registry, &shutdown);
+        let settings = Arc::new(settings);
+        let (secrets, installer) = crate::support::no_installs(&settings, &store, &processes, &registry, &shutdown);
         let parts = Parts {
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            installer,
+            processes,
+            toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).expect("no rules")),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
-            settings: Arc::new(settings),
-            secrets: Secrets::open(store.home()),
+            settings,
+            secrets,
             store,
             auth,
             registry,

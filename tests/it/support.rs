@@ -13,6 +13,9 @@ use plugbay::edge::admin;
 use plugbay::edge::caller::{Admission, Gatekeeper, share};
 use plugbay::edge::failure;
 use plugbay::edge::parts::{Parts, Ready};
+use plugbay::engine::process::installer::Installer;
+use plugbay::engine::process::placing::Placing;
+use plugbay::engine::process::processes::Processes;
 use plugbay::kernel::audit::Audit;
 use plugbay::kernel::auth::Auth;
 use plugbay::kernel::call::Caller;
@@ -65,11 +68,17 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let registry = Registry::new();
     let shutdown = Shutdown::new();
     let audit = Audit::new(&settings, Place::of(&settings, store.home()).unwrap()).unwrap();
+    let processes = no_children(&settings, &store, &registry, &shutdown);
+    let settings = Arc::new(settings);
+    let (secrets, installer) = no_installs(&settings, &store, &processes, &registry, &shutdown);
     Parts {
-        toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)).recording(audit, &settings.limits),
+        installer,
+        processes,
+        toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).unwrap())
+            .recording(audit, &settings.limits),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
-        settings: Arc::new(settings),
-        secrets: Secrets::open(store.home()),
+        settings,
+        secrets,
         store,
         auth,
         registry,
@@ -78,6 +87,25 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
         ready: Ready::default(),
         engines: Arc::new(|| serde_json::json!({})),
     }
+}
+
+/// What runs child processes, of which there are none yet.
+pub fn no_children(settings: &Settings, store: &Store, registry: &Registry, shutdown: &Shutdown) -> Processes {
+    let limits = (settings.limits.clone(), shutdown.clone());
+    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Arc::default()))
+}
+
+/// What installs plugins, of which there are none yet.
+pub fn no_installs(
+    settings: &Arc<Settings>,
+    store: &Store,
+    processes: &Processes,
+    registry: &Registry,
+    shutdown: &Shutdown,
+) -> (Secrets, Installer) {
+    let secrets = Secrets::open(store.home());
+    let placing = Placing::new(store, registry.clone(), processes.clone(), secrets.clone());
+    (secrets, Installer::new(settings.clone(), shutdown.clone(), placing))
 }
 
 impl Host {

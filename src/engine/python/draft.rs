@@ -15,6 +15,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::manifest::Manifest;
 use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
+use crate::engine::process::manifest::ChildManifest;
 use crate::engine::python::asgi::{AsgiApp, RootPath};
 use crate::engine::python::channels::{Channels, Faces, PythonChannel};
 use crate::engine::python::convert::{closed, error_into_python, json_given};
@@ -26,6 +27,7 @@ use crate::engine::python::mounted::Mounted;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
 use crate::kernel::registry::{Draft, Engine};
+use crate::kernel::specifier::Template;
 
 /// The contributions of one plugin before they are committed.
 #[pyclass(frozen, name = "Draft", module = "plugbay._core")]
@@ -36,12 +38,43 @@ pub struct DraftFace {
     faces: Arc<Faces>,
     /// Taken by commit and close.
     draft: Mutex<Option<Draft>>,
+    /// Its other half, a child process, where it has one.
+    child: Mutex<Option<ChildManifest>>,
 }
 
 /// A factory of a facade, as the kernel passes it around.
 pub struct Factory(pub Handler);
 
 impl DraftFace {
+    fn over(engine: PythonEngine, draft: Draft) -> Self {
+        let plugin = draft.manifest().id.shared();
+        let channels = Channels::new(engine.hub.clone(), engine.bridge.event_loop().clone(), plugin.clone());
+        let draft = Mutex::new(Some(draft));
+        Self { engine, plugin, channels, faces: Arc::default(), draft, child: Mutex::default() }
+    }
+
+    fn take_child(&self, py: Python<'_>, child: ChildManifest) -> PyResult<()> {
+        self.fill(py, |draft| {
+            if child.has_server() {
+                draft.add_server();
+            }
+            Ok(())
+        })?;
+        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        Ok(())
+    }
+
+    /// Commits, and hands the other half to what runs it.
+    fn commit_both(&self, draft: Draft) -> Result<()> {
+        let plugin = self.engine.registry.commit(draft)?;
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (child, &self.engine.processes) {
+            (Some(child), Some(processes)) => processes.add(child, &plugin.source),
+            // Without a host no child is started.
+            _ => Ok(()),
+        }
+    }
+
     /// The prefix that was asked for, or the plugin's own.
     fn prefix(&self, py: Python<'_>, asked: Option<&str>) -> PyResult<Prefix> {
         if let Some(asked) = asked {
@@ -137,10 +170,37 @@ impl DraftFace {
         let engine = PythonEngine::current().map_err(|error| error_into_python(py, &error))?;
         let manifest =
             Manifest::check(id, name, version, description, host_api).map_err(|error| error_into_python(py, &error))?;
-        let plugin = manifest.id.shared();
-        let channels = Channels::new(engine.hub.clone(), engine.bridge.event_loop().clone(), plugin.clone());
-        let draft = Mutex::new(Some(Draft::new(manifest, source, Engine::Python)));
-        Ok(Self { engine, plugin, channels, faces: Arc::default(), draft })
+        Ok(Self::over(engine, Draft::new(manifest, source, Engine::Python)))
+    }
+
+    /// The draft of a plugin that is but a folder with `manifest.json`: it needs no more than a commit.
+    #[staticmethod]
+    fn of_child(py: Python<'_>, source: &str, folder: PathBuf) -> PyResult<Self> {
+        let engine = PythonEngine::current().map_err(|error| error_into_python(py, &error))?;
+        let child = ChildManifest::read(&folder).map_err(|error| error_into_python(py, &error))?;
+        let face = Self::over(engine, Draft::new(child.manifest(), source, Engine::Process));
+        face.take_child(py, child)?;
+        Ok(face)
+    }
+
+    #[getter]
+    fn id(&self) -> &str {
+        &self.plugin
+    }
+
+    fn add_child(&self, py: Python<'_>, folder: PathBuf) -> PyResult<()> {
+        let child = ChildManifest::read(&folder).and_then(|child| match child.id.as_str() == &*self.plugin {
+            true => Ok(child),
+            false => {
+                let message = format!(
+                    "manifest.json has the name {:?}, PLUGIN the id {:?}: they are two halves of one plugin, give them \
+                     one id",
+                    child.id, self.plugin
+                );
+                Err(Error::new(Kind::Invalid, message))
+            }
+        });
+        self.take_child(py, child.map_err(|error| error_into_python(py, &error))?)
     }
 
     fn add_mount<'py>(
@@ -232,7 +292,7 @@ impl DraftFace {
             parameters,
             output,
             side_effect,
-            specifier_template: specifier_template.map(Into::into),
+            specifier_template: specifier_template.map(Template::parse).transpose().map_err(fail)?,
             group: group.map(Into::into),
             timeout,
             concurrency,
@@ -334,9 +394,9 @@ impl DraftFace {
         let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
         let committed = draft
             .ok_or_else(|| self.closed(py))
-            .and_then(|draft| self.engine.registry.commit(draft).map_err(|error| error_into_python(py, &error)));
+            .and_then(|draft| self.commit_both(draft).map_err(|error| error_into_python(py, &error)));
         self.engine.bridge.sweep(py);
-        committed.map(drop)
+        committed
     }
 
     fn close(&self, py: Python<'_>) {
