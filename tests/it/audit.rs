@@ -24,7 +24,7 @@ use crate::stand::{Stand, answer, failure, tool, within};
 /// A stand whose gate lets side effects through, and whose tester is an administrator.
 fn stand(limits: Limits) -> Stand {
     let scopes = Scopes::of(&[Scope::Call, Scope::Admin]);
-    Stand::made(scopes, |settings| {
+    Stand::set(scopes, |settings| {
         settings.limits = limits;
         settings.mode = Mode::Autonomous;
     })
@@ -344,7 +344,7 @@ async fn what_a_schema_marks_as_secret_is_not_in_the_record() {
 
 #[tokio::test]
 async fn arguments_are_kept_only_where_the_operator_wants_them() {
-    let stand = Stand::made(Scopes::of(&[Scope::Call, Scope::Admin]), |settings| {
+    let stand = Stand::set(Scopes::of(&[Scope::Call, Scope::Admin]), |settings| {
         settings.audit = Keeping { arguments: false, ..Keeping::default() };
     });
     offer(&stand, vec![echo()]);

@@ -61,11 +61,11 @@ impl Stand {
 
     /// A server whose tester has these scopes.
     pub fn of(limits: Limits, scopes: Scopes) -> Self {
-        Self::made(scopes, |settings| settings.limits = limits)
+        Self::set(scopes, |settings| settings.limits = limits)
     }
 
     /// The same with other settings.
-    pub fn made(scopes: Scopes, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn set(scopes: Scopes, change: impl FnOnce(&mut Settings)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let parts = parts_in(home.path(), |settings| {
             settings.port = 0;
