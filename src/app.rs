@@ -24,11 +24,13 @@ use crate::engine::process::processes::Processes;
 use crate::kernel::audit::Audit;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
+use crate::kernel::clerk;
 use crate::kernel::contribution::Hook;
 use crate::kernel::database::Place;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
+use crate::kernel::inspection;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::secrets::Secrets;
@@ -183,6 +185,7 @@ impl App {
         }
         self.parts.toolbox.audit().start(&self.parts.shutdown);
         self.parts.hub.start(self.parks.clone());
+        clerk::start(self.parts.toolbox.gate(), &self.parts.hub, &self.parts.shutdown);
         self.parts.processes.run_on(handle.clone(), self.port)?;
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
@@ -214,6 +217,10 @@ impl App {
                 Ok(()) => self.started.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(plugin)),
                 Err(error) => self.give_up(plugin, &error),
             }
+        }
+        {
+            let _inside = handle.enter();
+            inspection::start(self.parts.toolbox.gate(), &self.parts.registry, &self.parts.shutdown);
         }
         if self.port != 0 {
             self.parts.store.announce(&self.url)?;

@@ -35,6 +35,7 @@ pub mod approvals; // 1.33
 pub mod decision; // 1.33
 pub mod explain; // 1.33
 pub mod rulebook; // 1.33
+pub mod question; // 1.34
 pub mod gate; // 1.4
 pub mod noted; // 1.45
 pub mod handler; // 1.5
@@ -47,5 +48,7 @@ pub mod mailbox; // 1.8
 pub mod provider; // 1.8
 pub mod search; // 1.8
 pub mod toolbox; // 1.8
+pub mod inspection; // 1.8
 pub mod calls; // 1.9
+pub mod clerk; // 1.9
 pub mod inbox; // 1.95

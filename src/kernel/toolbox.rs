@@ -100,7 +100,15 @@ impl Toolbox {
     /// `Unavailable`: a side effect cannot be recorded. `Timeout`: it took too long. `TooLarge`: its result is more than
     /// the limit. `Plugin`: it failed, or its result is not what it promised. Failures of the tool itself blame its plugin.
     pub async fn run(&self, call: ToolCall) -> Result<Json> {
-        match self.run_patiently(call, &Patience::default()).await? {
+        self.run_to_the_end(call, Patience::default()).await
+    }
+
+    /// The same, waiting for a person to the end of the approval; `patience` says who is told of it.
+    ///
+    /// # Errors
+    /// As [`Toolbox::run`].
+    pub async fn run_to_the_end(&self, call: ToolCall, patience: Patience) -> Result<Json> {
+        match self.run_patiently(call, &Patience { most: None, ..patience }).await? {
             Ended::Done(result) => Ok(result),
             // Patience without an end never ends first.
             Ended::Pending(approval) => Err(Error::new(Kind::Denied, format!("answer at {}", approval.url))),
