@@ -22,12 +22,16 @@ use crate::edge::{admin, tools, ws};
 use crate::engine::process::installer::Installer;
 use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
+use crate::kernel::audit::Audit;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
+use crate::kernel::clerk;
 use crate::kernel::contribution::Hook;
+use crate::kernel::database::Place;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
+use crate::kernel::inspection;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::secrets::Secrets;
@@ -39,6 +43,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// So long the process may at least take to end when everything in it has ended: plugins' `atexit` functions run then.
 const LAST_TIME: Duration = Duration::from_secs(2);
+
+/// So long an end by force may take for the records of calls that have ended.
+const LAST_RECORDS: Duration = Duration::from_millis(200);
 
 /// What the engines want of the host.
 pub struct Engines {
@@ -83,6 +90,7 @@ impl App {
         log::start(&settings)?;
         let store = Store::open(&settings)?;
         let auth = Auth::open(&settings, &store)?;
+        let gate = Gate::open(&settings, &store)?;
         let listener = match http {
             Http::On => Some(server::bind(&settings)?),
             Http::Off => None,
@@ -96,6 +104,9 @@ impl App {
             (None, Some(bound)) => url_of(&settings, bound),
             (None, None) => String::new(),
         };
+        if http == Http::On {
+            gate.approvals().open(&url);
+        }
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let secrets = Secrets::open(store.home());
         let processes = Processes::new(
@@ -110,6 +121,7 @@ impl App {
             let placing = placing.clone();
             Arc::new(move |manifest| placing.check(manifest))
         });
+        let audit = Audit::new(&settings, Place::of(&settings, store.home())?)?;
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
             secrets,
@@ -117,7 +129,7 @@ impl App {
             processes,
             store,
             auth,
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            toolbox: Toolbox::new(registry.clone(), gate).recording(audit, &settings.limits),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             registry,
             meters,
@@ -173,7 +185,9 @@ impl App {
         if self.parts.settings.handle_signals {
             self.obey_signals()?;
         }
+        self.parts.toolbox.audit().start(&self.parts.shutdown);
         self.parts.hub.start(self.parks.clone());
+        clerk::start(self.parts.toolbox.gate(), &self.parts.hub, &self.parts.shutdown);
         self.parts.processes.run_on(handle.clone(), self.port)?;
         self.parts.shutdown.spawn("child-news", tell_of_children(self.parts.clone()));
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -209,10 +223,19 @@ impl App {
                 Err(error) => self.give_up(plugin, &error),
             }
         }
+        {
+            let _inside = handle.enter();
+            inspection::start(self.parts.toolbox.gate(), &self.parts.registry, &self.parts.shutdown);
+        }
         if self.port != 0 {
             self.parts.store.announce(&self.url)?;
         }
         self.parts.ready.set();
+        let audit = self.parts.toolbox.audit().clone();
+        // What is wrong with an old database is said now and not at the first call; nothing waits for it.
+        let look = async move { audit.look().await.unwrap_or_else(|error| tracing::error!("{error}")) };
+        let _inside = handle.enter();
+        drop(self.parts.shutdown.spawn("look at the database", look));
         Ok(())
     }
 
@@ -256,6 +279,7 @@ impl App {
         if let Some(runtime) = runtime {
             // Nothing is left of them, unless the host was never waited for.
             runtime.block_on(self.parts.processes.close(Instant::now() + GRACE));
+            runtime.block_on(self.parts.toolbox.audit().close(GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {
                 tracing::warn!("tasks that did not end in time: {late:?}");
@@ -340,7 +364,7 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
         let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
-        let processes = self.parts.processes.clone();
+        let (audit, processes) = (self.parts.toolbox.audit().clone(), self.parts.processes.clone());
         // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
         tokio::spawn(async move {
             for count in 1.. {
@@ -353,6 +377,7 @@ impl App {
                     shutdown.stop();
                 } else {
                     tracing::warn!("ended by a second signal");
+                    let _ = timeout(LAST_RECORDS, audit.flush()).await;
                     store.retract();
                     processes.kill();
                     exit_at_once(128 + number);
@@ -369,6 +394,7 @@ impl App {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
+        let audit = self.parts.toolbox.audit().clone();
         let (engines, processes) = (self.parts.engines.clone(), self.parts.processes.clone());
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
@@ -379,6 +405,7 @@ impl App {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
+            audit.flush_within(LAST_RECORDS);
             processes.kill();
             exit_at_once(1);
         });

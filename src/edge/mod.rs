@@ -20,13 +20,16 @@ pub mod line; // 3.1
 pub mod metrics; // 3.1
 pub mod page; // 3.1
 pub mod tunnel; // 3.1
+pub mod approvals; // 3.2
 pub mod assets; // 3.2
+pub mod audit; // 3.2
 pub mod docs; // 3.2
 pub mod installs; // 3.2
 pub mod link; // 3.2
 pub mod pool; // 3.2
 pub mod processes; // 3.2
 pub mod secrets; // 3.2
+pub mod permissions; // 3.2
 pub mod tokens; // 3.2
 pub mod tools; // 3.2
 pub mod ws; // 3.2

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod admin;
+mod approvals;
 mod assets;
 mod children;
+mod audit;
 mod clocks;
 mod docs;
 mod gate;
@@ -17,8 +19,10 @@ mod proxy_fails;
 mod requests;
 mod secure;
 mod served;
+mod rules;
 mod settings;
 mod sockets;
+mod specifiers;
 mod stand;
 mod stopping;
 mod store;
