@@ -17,7 +17,7 @@ use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
-use crate::edge::{admin, tools, ws};
+use crate::edge::{admin, mcp, mcp_auth, tools, ws};
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
@@ -156,6 +156,8 @@ impl App {
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
                 .merge(tools::router(self.parts.clone()))
+                .merge(mcp::router(self.parts.clone()))
+                .merge(mcp_auth::router(self.parts.clone()))
                 .merge(ws::router(self.parts.clone()));
             let serving = server::serve(self.parts.clone(), listener, own)?;
             *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
