@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rmcp::ErrorData;
-use rmcp::model::{JsonObject, Prompt, PromptArgument, Resource, ResourceTemplate, Tool, ToolAnnotations};
+use rmcp::model::{JsonObject, Prompt, Resource, ResourceTemplate, Tool, ToolAnnotations};
 use serde_json::Value;
 
-use crate::base::json::Json;
 use crate::edge::mcp_content::Era;
+use crate::edge::mcp_prompts;
 use crate::edge::uri_template::is_template;
 use crate::kernel::contribution;
 use crate::kernel::registry::{Registry, Snapshot};
@@ -176,12 +176,7 @@ fn template(resource: &contribution::Resource) -> ResourceTemplate {
 }
 
 fn prompt(prompt: &contribution::Prompt) -> Prompt {
-    Prompt::new(&*prompt.name, some(&prompt.description), Some(arguments(&prompt.arguments)))
-}
-
-/// The arguments of a prompt, from a list of `{"name", "description", "required"}`.
-fn arguments(arguments: &Json) -> Vec<PromptArgument> {
-    serde_json::from_slice::<Vec<PromptArgument>>(arguments.as_bytes()).unwrap_or_default()
+    Prompt::new(&*prompt.name, some(&prompt.description), Some(mcp_prompts::described(prompt)))
 }
 
 fn some(text: &str) -> Option<String> {

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use http::request::Parts as Head;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, Extensions, GetPromptRequestParams, GetPromptResponse, Implementation,
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-    SubscriptionFilter, Tool,
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CompletionInfo, Extensions,
+    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+    ReadResourceResponse, Reference, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
@@ -25,11 +25,12 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::mcp_catalogue::{Changes, Shelf};
 use crate::edge::mcp_content::{self, Era, Promise};
 use crate::edge::mcp_progress::Reporter;
+use crate::edge::mcp_prompts;
 use crate::edge::mcp_sessions::{Sessions, caller_of};
 use crate::edge::parts::Parts;
 use crate::edge::uri_template::{is_template, matched};
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
-use crate::kernel::contribution::{Prompt, Resource};
+use crate::kernel::contribution::Resource;
 use crate::kernel::guarded::Guarded;
 use crate::kernel::handler::Answer;
 use crate::kernel::registry::{Plugin, Registry};
@@ -65,6 +66,7 @@ impl Handler {
             .enable_resources_list_changed()
             .enable_prompts()
             .enable_prompts_list_changed()
+            .enable_completions()
             .build();
         let config = ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("plugbay", env!("CARGO_PKG_VERSION")).with_title("Plugbay"))
@@ -150,11 +152,10 @@ impl Handler {
             plugin.offers.prompts.iter().find(|prompt| *prompt.name == request.name).map(|prompt| (plugin, prompt))
         });
         let Some((plugin, prompt)) = found else {
-            let shown: String = request.name.chars().take(80).collect();
-            return Err(ErrorData::invalid_params(format!("no plugin offers a prompt {shown:?}"), None));
+            return Err(no_prompt(&request.name));
         };
         let arguments = request.arguments.unwrap_or_default();
-        check_arguments(prompt, &arguments)?;
+        mcp_prompts::check(prompt, &arguments).map_err(|error| refused(&error))?;
         let content = self.ask(plugin, || prompt.handler.read(Json::of(&arguments)), ct).await?;
         let blame = |error: Error| error.blame(plugin.manifest.id.shared());
         Ok(mcp_content::prompt(&content, &prompt.description).map_err(blame).map_err(|error| failed(&error))?.into())
@@ -281,6 +282,19 @@ impl ServerHandler for Handler {
         self.render(request, &context.ct).await
     }
 
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let Reference::Prompt(prompt) = &request.r#ref else { return Ok(CompleteResult::default()) };
+        let snapshot = self.shared.registry.snapshot();
+        let mut prompts = snapshot.plugins().iter().flat_map(|plugin| &plugin.offers.prompts);
+        let found = prompts.find(|offered| *offered.name == prompt.name).ok_or_else(|| no_prompt(&prompt.name))?;
+        let values = mcp_prompts::completions(found, &request.argument);
+        Ok(CompleteResult::new(CompletionInfo::with_all_values(values).unwrap_or_default()))
+    }
+
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         let mut accepted = requested.clone();
         // What a resource holds is the plugin's, which has no way to say that it changed.
@@ -347,24 +361,9 @@ fn cursor(request: Option<&PaginatedRequestParams>) -> Option<&str> {
     request?.cursor.as_deref()
 }
 
-fn check_arguments(prompt: &Prompt, given: &Map<String, Value>) -> Result<(), ErrorData> {
-    let known = prompt.arguments.value();
-    let known: Vec<&Map<String, Value>> = known.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-    let is_named =
-        |argument: &&Map<String, Value>, name: &str| argument.get("name").and_then(Value::as_str) == Some(name);
-    if let Some(unknown) = given.keys().find(|name| !known.iter().any(|argument| is_named(argument, name))) {
-        return Err(ErrorData::invalid_params(format!("prompt {:?} has no argument {unknown:?}", prompt.name), None));
-    }
-    let missing = known.iter().find(|argument| {
-        let name = argument.get("name").and_then(Value::as_str).unwrap_or_default();
-        argument.get("required").and_then(Value::as_bool) == Some(true) && !given.contains_key(name)
-    });
-    match missing.and_then(|argument| argument.get("name")) {
-        Some(name) => {
-            Err(ErrorData::invalid_params(format!("prompt {:?} needs the argument {name}", prompt.name), None))
-        }
-        None => Ok(()),
-    }
+fn no_prompt(name: &str) -> ErrorData {
+    let shown: String = name.chars().take(80).collect();
+    ErrorData::invalid_params(format!("no plugin offers a prompt {shown:?}"), None)
 }
 
 /// A failure of a resource or a prompt, logged where it is not the caller's own.
