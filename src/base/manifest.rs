@@ -62,4 +62,9 @@ impl Manifest {
             host_api: host_api.into(),
         })
     }
+
+    /// What a plugin without a Python half says of itself; its `manifest.json` was checked before.
+    pub fn of_child(id: PluginId, name: &str, version: &str, description: &str) -> Self {
+        Self { id, name: name.into(), version: version.into(), description: description.into(), host_api: "*".into() }
+    }
 }

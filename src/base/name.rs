@@ -101,6 +101,24 @@ name!(
     "weather/v2"
 );
 
+impl PluginId {
+    /// Checks the id of a plugin that is a process of its own: the `name` of its `manifest.json`, as it is.
+    ///
+    /// # Errors
+    /// `Invalid`: it breaks the rule, which is wider than that of [`PluginId::parse`].
+    pub fn parse_child(text: &str) -> Result<Self> {
+        let alphabet = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
+        if (1..=64).contains(&text.len()) && text.bytes().all(alphabet) {
+            return Ok(Self(text.into()));
+        }
+        let shown: String = text.chars().take(80).collect();
+        let message = format!(
+            "{shown:?} is no name of a plugin: use 1 to 64 letters, digits, \"_\" and \"-\", for example project-stats"
+        );
+        Err(Error::new(Kind::Invalid, message))
+    }
+}
+
 /// The channels that belong to the host.
 pub const HOST_CHANNELS: [&str; 3] = ["system", "tools", "approvals"];
 

@@ -19,7 +19,7 @@ use crate::edge::reply;
 use crate::edge::socket::{Asked, Terms, unasked};
 use crate::kernel::call::{Body, Caller, Request, Response};
 use crate::kernel::contribution::Mount;
-use crate::kernel::registry::{Engine, Offered, Snapshot};
+use crate::kernel::registry::{Offered, Snapshot};
 
 /// What begins the path of everything that a plugin may answer.
 const API: &str = "/api/";
@@ -53,7 +53,7 @@ fn is_reserved(snapshot: &Snapshot, below: &str) -> bool {
     (assets || rpc)
         && snapshot
             .plugin(id)
-            .is_some_and(|plugin| assets && plugin.offers.assets.is_some() || rpc && plugin.engine == Engine::Process)
+            .is_some_and(|plugin| assets && plugin.offers.assets.is_some() || rpc && plugin.offers.server)
 }
 
 fn is_or_begins(path: &str, segment: &str) -> bool {

@@ -260,4 +260,6 @@ pub struct Contributions {
     pub resources: Vec<Resource>,
     /// Its MCP prompts.
     pub prompts: Vec<Prompt>,
+    /// Whether it has a server, a child process: then `rpc` below its own prefix belongs to the host.
+    pub server: bool,
 }

@@ -145,6 +145,11 @@ impl Draft {
         Ok(())
     }
 
+    /// Says that the plugin has a server, a child process.
+    pub fn add_server(&mut self) {
+        self.offers.server = true;
+    }
+
     /// Adds an MCP resource.
     ///
     /// # Errors
@@ -288,25 +293,25 @@ impl Snapshot {
         new.plugins = plugins;
         new
     }
+}
 
-    /// Whether `draft` fits beside what serves.
-    fn check(&self, draft: &Draft) -> Result<()> {
-        let id = &draft.manifest.id;
-        let clash = |message: String| Err(Error::new(Kind::Conflict, message));
-        for plugin in &self.plugins {
-            let other = &plugin.manifest.id;
-            if other.as_str().eq_ignore_ascii_case(id.as_str()) {
-                return clash(format!(
-                    "plugin id {id} of {} is taken by {other} of {}: give one of them another id, or remove one",
-                    draft.source, plugin.source
-                ));
-            }
-            if let Some(taken) = clash_of_names(draft, plugin).or_else(|| clash_of_mounts(draft, plugin)) {
-                return clash(format!("{taken} of plugin {id} is taken by plugin {other}: rename one of them"));
-            }
+/// Whether `draft` fits beside these plugins.
+fn check(plugins: &[Arc<Plugin>], draft: &Draft) -> Result<()> {
+    let id = &draft.manifest.id;
+    let clash = |message: String| Err(Error::new(Kind::Conflict, message));
+    for plugin in plugins {
+        let other = &plugin.manifest.id;
+        if other.as_str().eq_ignore_ascii_case(id.as_str()) {
+            return clash(format!(
+                "plugin id {id} of {} is taken by {other} of {}: give one of them another id, or remove one",
+                draft.source, plugin.source
+            ));
         }
-        reserved_paths(draft)
+        if let Some(taken) = clash_of_names(draft, plugin).or_else(|| clash_of_mounts(draft, plugin)) {
+            return clash(format!("{taken} of plugin {id} is taken by plugin {other}: rename one of them"));
+        }
     }
+    reserved_paths(draft)
 }
 
 /// The first name that both offer, as `tool "a"`.
@@ -351,7 +356,7 @@ fn clash_of_mounts(draft: &Draft, plugin: &Plugin) -> Option<String> {
 /// `assets` below a mount belongs to the host in a plugin that has assets, `rpc` in one that has a server.
 fn reserved_paths(draft: &Draft) -> Result<()> {
     let own = Prefix::of_plugin(&draft.manifest.id);
-    let words = [("assets", draft.offers.assets.is_some()), ("rpc", draft.engine == Engine::Process)];
+    let words = [("assets", draft.offers.assets.is_some()), ("rpc", draft.offers.server)];
     for (word, _) in words.into_iter().filter(|(_, reserved)| *reserved) {
         let taken =
             |mount: &&Mount| mount.prefix == own && mount.patterns.iter().any(|pattern| pattern.begins_with(word));
@@ -417,13 +422,18 @@ impl Registry {
     pub fn commit(&self, draft: Draft) -> Result<Arc<Plugin>> {
         let _alone = self.alone();
         let old = self.snapshot();
-        old.check(&draft)?;
-        let Draft { manifest, source, engine, offers } = draft;
-        let plugin = Arc::new(Plugin { manifest, source, engine, offers });
-        let mut plugins = old.plugins.clone();
-        plugins.push(plugin.clone());
-        self.swap(old.generation + 1, plugins);
-        Ok(plugin)
+        self.commit_beside(old.plugins.clone(), draft, old.generation)
+    }
+
+    /// Makes a draft serve in place of the plugin that has its id, if there is one, with nothing between the two.
+    ///
+    /// # Errors
+    /// `Conflict`: as [`Registry::commit`]; the plugin before serves on then.
+    pub fn replace(&self, draft: Draft) -> Result<Arc<Plugin>> {
+        let _alone = self.alone();
+        let old = self.snapshot();
+        let others = old.plugins.iter().filter(|plugin| plugin.manifest.id != draft.manifest.id).cloned().collect();
+        self.commit_beside(others, draft, old.generation)
     }
 
     /// Takes a plugin out of what serves. Returns it, or `None` when there was none of that id.
@@ -456,6 +466,16 @@ impl Registry {
     /// What went wrong, oldest first; the last thousand.
     pub fn errors(&self) -> Vec<PluginError> {
         self.errors_locked().iter().cloned().collect()
+    }
+
+    /// Checks a draft against the plugins that stay, and swaps in a snapshot of both. The lock of commits is held.
+    fn commit_beside(&self, mut plugins: Vec<Arc<Plugin>>, draft: Draft, generation: u64) -> Result<Arc<Plugin>> {
+        check(&plugins, &draft)?;
+        let Draft { manifest, source, engine, offers } = draft;
+        let plugin = Arc::new(Plugin { manifest, source, engine, offers });
+        plugins.push(plugin.clone());
+        self.swap(generation + 1, plugins);
+        Ok(plugin)
     }
 
     fn swap(&self, generation: u64, plugins: Vec<Arc<Plugin>>) {
