@@ -1,6 +1,6 @@
 //! The host as a whole: owns every part; reads as the order of starting and, in reverse, of stopping.
 //!
-//! Which engines there are is not known here: they come as [`Engines`], and through the registry.
+//! Which engines run the plugins of folders is not known here: they come as [`Engines`], and through the registry.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -18,6 +18,7 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, mcp, mcp_auth, tools, ws};
+use crate::engine::mcp::server::{Place, mount};
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
@@ -183,6 +184,7 @@ impl App {
                 Err(error) => self.give_up(plugin, &error),
             }
         }
+        handle.block_on(self.mount_outside_servers());
         if self.port != 0 {
             self.parts.store.announce(&self.url)?;
         }
@@ -240,6 +242,17 @@ impl App {
             let _ = ended.send(());
         }
         code
+    }
+
+    /// Mounts the outside MCP servers and waits a little for their first try; a slow one comes when it comes.
+    async fn mount_outside_servers(&self) {
+        let servers = &self.parts.settings.mcp.servers;
+        let place = Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
+        let tried = futures_util::future::join_all(mount(servers, &place));
+        tokio::select! {
+            _ = timeout(self.parts.settings.limits.hook_time, tried) => {}
+            () = self.parts.shutdown.stopping() => {}
+        }
     }
 
     /// Runs a plugin's startup hooks. Those of its shutdown hooks that make up for what has run are run when a later

@@ -34,6 +34,8 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;
     #[pymodule_export]
+    use crate::engine::python::relay::Relay;
+    #[pymodule_export]
     use crate::engine::python::scope::{CallerFace, PrincipalFace};
     #[pymodule_export]
     use crate::host::Host;

@@ -8,7 +8,8 @@ pub mod scribe; // 0.0
 pub mod shutdown; // 0.0
 pub mod json; // 0.1
 pub mod name; // 0.1
-pub mod settings; // 0.1
+pub mod mcp_servers; // 0.15
+pub mod settings; // 0.17
 pub mod frame; // 0.2
 pub mod log; // 0.2
 pub mod manifest; // 0.2

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::mcp_servers::Mcp;
+
 /// Who may ask without a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
@@ -80,6 +82,8 @@ pub struct Settings {
     pub home: PathBuf,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
+    /// What the operator says of MCP: outside servers, trusted clients.
+    pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
 }
@@ -107,6 +111,7 @@ impl Settings {
             handle_signals: true,
             home,
             config: None,
+            mcp: Mcp::default(),
             limits: Limits::default(),
         }
     }

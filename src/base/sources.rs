@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::mcp_servers::Mcp;
 use crate::base::rows::{Given, LIMITS, Partial, SETTINGS};
 use crate::base::settings::{AuthMode, Settings};
 
@@ -59,7 +60,7 @@ impl Settings {
             partial.settings.plugins_dirs.extend(folders.map(|folder| surroundings.folder.join(folder)));
         }
         if let Some(path) = find_file(flags, surroundings)? {
-            read_file(&path, &mut partial)?;
+            read_file(&path, surroundings, &mut partial)?;
             partial.settings.config = Some(path);
         }
         read_environment(surroundings, &mut partial)?;
@@ -81,31 +82,41 @@ impl Settings {
     }
 }
 
-fn read_file(path: &Path, partial: &mut Partial) -> Result<()> {
+fn read_file(path: &Path, surroundings: &Surroundings, partial: &mut Partial) -> Result<()> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot read {shown}: {error}")))?;
     let table: Map<String, Value> =
         toml::from_str(&text).map_err(|error| invalid(format!("{shown} is not TOML: {}", error.to_string().trim())))?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    read_table(&table, &shown.to_string(), &folder, partial)
+    read_table(&table, &shown.to_string(), &folder, surroundings, partial)
 }
 
 fn read_flags(flags: &Map<String, Value>, surroundings: &Surroundings, partial: &mut Partial) -> Result<()> {
     let given = |(name, value): &(&String, &Value)| *name != "config" && !value.is_null();
     let flags: Map<String, Value> =
         flags.iter().filter(given).map(|(name, value)| (name.clone(), value.clone())).collect();
-    read_table(&flags, "command line", &surroundings.folder, partial)
+    read_table(&flags, "command line", &surroundings.folder, surroundings, partial)
 }
 
-fn read_table(table: &Map<String, Value>, source: &str, folder: &Path, partial: &mut Partial) -> Result<()> {
+fn read_table(
+    table: &Map<String, Value>,
+    source: &str,
+    folder: &Path,
+    surroundings: &Surroundings,
+    partial: &mut Partial,
+) -> Result<()> {
     for (name, value) in table {
         let given = Given { value, folder };
         if let Some(row) = SETTINGS.iter().find(|row| row.name == name) {
             (row.set)(partial, &given).map_err(|expected| bad_value(source, name, value, &expected))?;
         } else if name == "limits" {
             read_limits(value, source, folder, partial)?;
+        } else if name == "mcp" {
+            let variable = |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
+            let read = Mcp::read(value, folder, &variable);
+            partial.settings.mcp = read.map_err(|problem| invalid(format!("{source}: {problem}")))?;
         } else {
-            let known = SETTINGS.iter().map(|row| row.name).chain(["limits"]);
+            let known = SETTINGS.iter().map(|row| row.name).chain(["limits", "mcp"]);
             return Err(unknown(source, "setting", name, known));
         }
     }

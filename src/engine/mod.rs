@@ -2,5 +2,6 @@
 //!
 //! This storey knows the kernel's questions; it must never know an HTTP server.
 
+pub mod mcp;
 #[cfg(feature = "python")]
 pub mod python;

@@ -27,3 +27,4 @@ pub mod socket_call; // 2.06
 pub mod asgi; // 2.07
 pub mod draft; // 2.08
 pub mod face; // 2.09
+pub mod relay; // 2.21
