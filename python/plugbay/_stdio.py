@@ -35,7 +35,7 @@ def serve(url: str | None, flags: Mapping[str, Any]) -> None:
     if client is not None:
         _relay(relay, client, streams)
         return
-    host = BackgroundHost({"port": 0, "access_log": False, **flags})
+    host = BackgroundHost({"port": 0, "access_log": False, "log_level": "warn", **flags})
     try:
         host.start()
         _relay(relay, HostClient(host.core.url, host.core.token), streams)

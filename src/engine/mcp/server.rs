@@ -13,7 +13,7 @@ use rmcp::model::{
     ClientCapabilities, ClientConfig, Implementation, ProgressNotificationParam, ProtocolVersion, SubscriptionFilter,
 };
 use rmcp::service::{
-    ClientLifecycleMode, NotificationContext, RoleClient, RunningService, serve_client_with_lifecycle,
+    ClientLifecycleMode, NotificationContext, Peer, RoleClient, RunningService, serve_client_with_lifecycle,
 };
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
@@ -38,8 +38,6 @@ const START_TIME: Duration = Duration::from_secs(30);
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// A server that was there for so long begins with the first wait again.
 const STEADY_TIME: Duration = Duration::from_secs(60);
-/// How often it is looked whether a server is still there.
-const LOOK_TIME: Duration = Duration::from_millis(100);
 
 /// What a mounted server needs of the host. Cloning is cheap.
 #[derive(Clone)]
@@ -70,7 +68,11 @@ struct Life {
 
 /// A server that is there.
 struct Connection {
+    /// Ends the connection when it is dropped.
     service: RunningService<RoleClient, Ear>,
+    peer: Peer<RoleClient>,
+    /// Whether it tells of changes only those who ask for it.
+    must_listen: bool,
     /// Dropped with the connection, which ends it.
     _child: Option<Child>,
     ear: Ear,
@@ -132,7 +134,7 @@ impl Life {
         };
         let connected = async {
             let connection = self.connect().await?;
-            self.commit(&connection).await?;
+            self.commit(&connection.peer, &connection.ear).await?;
             Ok(connection)
         };
         let connection = match timeout(START_TIME, connected).await.unwrap_or_else(|_| Err(late())) {
@@ -141,17 +143,18 @@ impl Life {
         };
         tracing::info!(plugin = self.server.name.as_str(), "the MCP server is there");
         tried.take().map(|tried| tried.send(()));
-        let listening = self.listen(&connection);
-        tokio::pin!(listening);
+        let Connection { service, peer, must_listen, ear, _child } = connection;
+        let mut gone = std::pin::pin!(service.waiting());
+        let mut listening = std::pin::pin!(listen(&peer, &ear));
         loop {
             tokio::select! {
-                () = connection.ear.list_changed.notified() => {}
-                () = &mut listening => continue,
-                () = gone(&connection) => {
+                () = ear.list_changed.notified() => {}
+                () = &mut listening, if must_listen => continue,
+                _ = &mut gone => {
                     return (Stage::Run, Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again"));
                 }
             }
-            match timeout(START_TIME, self.commit(&connection)).await.unwrap_or_else(|_| Err(late())) {
+            match timeout(START_TIME, self.commit(&peer, &ear)).await.unwrap_or_else(|_| Err(late())) {
                 Ok(()) => {}
                 // What it offers now cannot be had; what it offered before serves on.
                 Err(error) if error.kind() == Kind::Conflict => self.record(&(Stage::Commit, error)),
@@ -172,6 +175,7 @@ impl Life {
     }
 
     async fn connect_as(&self, lifecycle: ClientLifecycleMode) -> Result<Connection> {
+        let must_listen = !matches!(lifecycle, ClientLifecycleMode::Initialize);
         let ear = Ear::default();
         let refused =
             |error: &dyn std::fmt::Display| Error::new(Kind::Upstream, format!("the MCP server refuses: {error}"));
@@ -198,12 +202,11 @@ impl Life {
                 (service.map_err(|error| refused(&error))?, None)
             }
         };
-        Ok(Connection { service, _child: child, ear })
+        Ok(Connection { peer: service.peer().clone(), service, must_listen, _child: child, ear })
     }
 
     /// Commits the tools that the server has now, in place of those that it had.
-    async fn commit(&self, connection: &Connection) -> Result<()> {
-        let peer = connection.service.peer();
+    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear) -> Result<()> {
         let tools = peer.list_all_tools().await.map_err(|error| {
             Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {error}"))
         })?;
@@ -213,11 +216,7 @@ impl Life {
         });
         let manifest = Manifest::of_child(self.server.name.clone(), name, version, "an outside MCP server");
         let mut draft = Draft::new(manifest, format!("[mcp.servers.{}]", self.server.name), Engine::Mcp);
-        let line = Line {
-            peer: peer.clone(),
-            progress: connection.ear.progress.clone(),
-            shutdown: self.place.shutdown.clone(),
-        };
+        let line = Line { peer: peer.clone(), progress: ear.progress.clone(), shutdown: self.place.shutdown.clone() };
         for described in &tools {
             // One tool that cannot be used does not take the others away.
             if let Err(error) = offered(&self.server, described, &line).and_then(|tool| draft.add_tool(tool)) {
@@ -225,17 +224,6 @@ impl Life {
             }
         }
         self.place.registry.replace(draft).map(drop)
-    }
-
-    /// In the new era a server says that its list has changed to those who listen. Resolves never.
-    async fn listen(&self, connection: &Connection) {
-        let wish = SubscriptionFilter::builder().tools_list_changed().build();
-        if let Ok(mut subscription) = connection.service.peer().listen(wish).await {
-            while let Ok(Some(_)) = subscription.next().await {
-                connection.ear.list_changed.notify_one();
-            }
-        }
-        std::future::pending().await
     }
 
     fn record(&self, (stage, error): &(Stage, Error)) {
@@ -246,12 +234,15 @@ impl Life {
     }
 }
 
-/// Resolves when a server is there no more.
-async fn gone(connection: &Connection) {
-    // The library says so only when it is asked.
-    while !connection.service.is_closed() && !connection.service.peer().is_transport_closed() {
-        sleep(LOOK_TIME).await;
+/// In the new era a server says that its list has changed to those who listen. Resolves never.
+async fn listen(peer: &Peer<RoleClient>, ear: &Ear) {
+    let wish = SubscriptionFilter::builder().tools_list_changed().build();
+    if let Ok(mut subscription) = peer.listen(wish).await {
+        while let Ok(Some(_)) = subscription.next().await {
+            ear.list_changed.notify_one();
+        }
     }
+    std::future::pending().await
 }
 
 fn waits() -> impl Iterator<Item = Duration> {
