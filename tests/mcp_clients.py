@@ -53,9 +53,23 @@ TOOLS = Path(__file__).parent / "node" / "node_modules" / "@modelcontextprotocol
 @asynccontextmanager
 async def client(url: str, token: str, mode: str, **options: Any) -> AsyncIterator[Client]:
     """The ``mcp`` package's client of the host at ``url``."""
-    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S) as http:
-        async with Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, **options) as connected:
-            yield connected
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=PATIENCE_S) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, **options) as connected,
+    ):
+        yield connected
+
+
+async def tools_become(connected: Client, expected: Callable[[set[str]], bool]) -> set[str]:
+    """Wait until the names of the tools are as ``expected``, hearing of each change; a client of the new era."""
+    async with connected.listen(tools_list_changed=True) as changes:
+        events = aiter(changes)
+        while True:
+            names = {tool.name for tool in (await connected.list_tools(cache_mode="bypass")).tools}
+            if expected(names):
+                return names
+            await anext(events)
 
 
 def run(work: Callable[[], Awaitable[Any]]) -> Any:

@@ -27,7 +27,7 @@ use crate::base::settings::{LogFormat, Settings};
 pub const ACCESS: &str = "plugbay::access";
 
 /// What libraries log of themselves; `rmcp` would write what clients say, arguments included. The operator may ask for it.
-const QUIET: &str = "rmcp=error";
+const QUIET: &str = "rmcp=off";
 
 /// A field of this name is a text of several lines, which people read as such.
 const TRACEBACK: &str = "traceback";

@@ -2,6 +2,7 @@
 //! answer comes back.
 
 use std::fs::File;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId, ServerJsonRpcMessage};
@@ -9,10 +10,14 @@ use rmcp::service::{RoleClient, RoleServer};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, Transport};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::engine::mcp::http::HttpClient;
+
+/// How long the last message may take.
+const GOODBYE_TIME: Duration = Duration::from_secs(2);
 
 /// Passes messages on until the input ends, `stop` is cancelled, or the host takes no more.
 ///
@@ -28,10 +33,12 @@ pub async fn relay(url: &str, token: Option<String>, streams: (File, File), stop
     let (input, output) = (tokio::fs::File::from_std(streams.0), tokio::fs::File::from_std(streams.1));
     let mut client = AsyncRwTransport::<RoleServer, _, _>::new(input, output);
     let mut sending = FuturesUnordered::new();
+    let mut has_begun = false;
     let ended = loop {
         tokio::select! {
             message = client.receive() => {
                 let Some(message) = message else { break Ok(()) };
+                has_begun = true;
                 let id = id_of(&message);
                 let sent = Transport::<RoleClient>::send(&mut host, message);
                 sending.push(async move { sent.await.map_err(|error| (id, error.to_string())) });
@@ -52,8 +59,10 @@ pub async fn relay(url: &str, token: Option<String>, streams: (File, File), stop
             () = stop.cancelled() => break Ok(()),
         }
     };
-    // Ends the session that the host keeps for this client.
-    let _ = Transport::<RoleClient>::close(&mut host).await;
+    if has_begun {
+        // Ends the session that the host keeps for this client; a host that does not answer ends it by itself.
+        let _ = timeout(GOODBYE_TIME, Transport::<RoleClient>::close(&mut host)).await;
+    }
     ended
 }
 
