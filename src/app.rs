@@ -19,6 +19,9 @@ use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, mcp, mcp_auth, tools, ws};
 use crate::engine::mcp::server::{Place, mount};
+use crate::engine::process::installer::Installer;
+use crate::engine::process::placing::Placing;
+use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::Hook;
@@ -27,6 +30,7 @@ use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
 
@@ -93,7 +97,23 @@ impl App {
             (None, None) => String::new(),
         };
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
+        let secrets = Secrets::open(store.home());
+        let processes = Processes::new(
+            store.clone(),
+            registry.clone(),
+            (settings.limits.clone(), shutdown.clone()),
+            Arc::new({
+                let secrets = secrets.clone();
+                move |plugin| secrets.headers(plugin)
+            }),
+        );
+        let settings = Arc::new(settings);
+        let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
         let parts = Parts {
+            installer: Installer::new(settings.clone(), shutdown.clone(), placing),
+            secrets,
+            upstreams: Arc::new(processes.clone()),
+            processes,
             store,
             auth,
             toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
@@ -103,7 +123,7 @@ impl App {
             shutdown,
             ready: Ready::default(),
             engines: engines.status,
-            settings: Arc::new(settings),
+            settings,
         };
         Ok(Self {
             parts,
@@ -153,6 +173,7 @@ impl App {
             self.obey_signals()?;
         }
         self.parts.hub.start(self.parks.clone());
+        self.parts.processes.run_on(handle.clone(), self.port)?;
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
@@ -168,13 +189,15 @@ impl App {
         Ok(handle)
     }
 
-    /// Runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
+    /// Starts the child processes, runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
     /// fails is withdrawn and recorded. Blocks; not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.
     pub fn ready(&self) -> Result<()> {
         let handle = self.handle()?;
+        // Nobody waits for a child: one that never gets ready delays nothing.
+        self.parts.processes.begin();
         for plugin in self.parts.registry.snapshot().plugins() {
             if self.parts.shutdown.is_stopping() {
                 break;
@@ -198,7 +221,7 @@ impl App {
     }
 
     /// Blocks until the stop is asked for, then ends in the reverse order of starting: requests are drained, plugins
-    /// shut down. Not for a thread of the runtime.
+    /// and child processes shut down. Not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started.
@@ -215,9 +238,12 @@ impl App {
         }
         self.parts.store.retract();
         let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        // Hooks may not use up the time in which children end in good order.
+        let for_children = if self.parts.processes.is_empty() { Duration::ZERO } else { left(deadline) / 2 };
         for plugin in started.iter().rev().filter_map(Weak::upgrade) {
-            handle.block_on(self.stop_plugin(&plugin, deadline));
+            handle.block_on(self.stop_plugin(&plugin, deadline - for_children));
         }
+        handle.block_on(self.parts.processes.close(deadline));
         Ok(())
     }
 
@@ -227,6 +253,8 @@ impl App {
         let mut code = 0;
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
+            // Nothing is left of them, unless the host was never waited for.
+            runtime.block_on(self.parts.processes.close(Instant::now() + GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {
                 tracing::warn!("tasks that did not end in time: {late:?}");
@@ -322,6 +350,7 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
         let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
+        let processes = self.parts.processes.clone();
         // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
         tokio::spawn(async move {
             for count in 1.. {
@@ -335,6 +364,7 @@ impl App {
                 } else {
                     tracing::warn!("ended by a second signal");
                     store.retract();
+                    processes.kill();
                     exit_at_once(128 + number);
                 }
             }
@@ -349,7 +379,7 @@ impl App {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
-        let engines = self.parts.engines.clone();
+        let (engines, processes) = (self.parts.engines.clone(), self.parts.processes.clone());
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
                 // The folder was let go, and may be another host's by then.
@@ -359,6 +389,7 @@ impl App {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
+            processes.kill();
             exit_at_once(1);
         });
         if let Err(error) = spawned {

@@ -165,7 +165,8 @@ impl Host {
             bridge,
             parts.shutdown.clone(),
             limits,
-        );
+        )
+        .with(parts.processes.clone());
         engine.take_over();
         Ok(Self { app, engine, ending: AtomicBool::new(false), finished: Mutex::default() })
     }

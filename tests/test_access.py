@@ -111,6 +111,8 @@ def need(method: str, path: str) -> str | None:
         return None
     if path.startswith("/api/host/tokens"):
         return "admin"
+    if path.startswith("/api/host/plugins") and (path.count("/") > 4 or method not in ("GET", "HEAD", UPGRADE)):
+        return "admin"
     if path.startswith("/api/host/tools") and method == "POST":
         return "call"
     if path == "/api/host" or path.startswith("/api/host/"):

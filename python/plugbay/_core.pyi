@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from os import PathLike
 from typing import Any, Final, final
 
 __all__ = [
@@ -19,13 +20,18 @@ __all__ = [
     "facades",
     "generation",
     "invoke",
+    "list_secrets",
     "loader_given_up",
     "log",
     "mounts",
+    "plain_json",
     "plugins",
     "provider_tools",
     "record",
+    "remove_secret",
     "reset",
+    "routes",
+    "set_secret",
     "tools",
     "withdraw",
 ]
@@ -38,10 +44,25 @@ class Draft:
     """The contributions of one plugin before they are committed. Raises ``ClosedError`` once committed or closed."""
 
     def __new__(cls, source: str, id: str, name: str, version: str, description: str, host_api: str) -> Draft: ...
+    @staticmethod
+    def of_child(source: str, folder: str | PathLike[str]) -> Draft:
+        """The draft of a plugin that is but a folder with ``manifest.json``: it needs no more than ``commit``.
+
+        Raises ``InvalidError``, ``MalformedError`` or ``UnavailableError`` for what is wrong with the manifest.
+        """
+
+    @property
+    def id(self) -> str:
+        """The plugin's id."""
+
+    def add_child(self, folder: str | PathLike[str]) -> None:
+        """Add the other half of the plugin, the child process that ``manifest.json`` in ``folder`` describes."""
+
     def add_mount(
         self,
         prefix: str | None,
         patterns: Sequence[str] | None,
+        routes: Sequence[Any],
         app: Callable[..., Awaitable[None]],
         state: dict[str, Any],
         openapi: Callable[[], Any] | None,
@@ -49,6 +70,7 @@ class Draft:
         """Put an ASGI 3 app at ``/api/<prefix>``, or at ``/api/plugins/<id>``.
 
         ``patterns`` are its paths below the prefix in Starlette's form; ``None`` means that it may answer any.
+        ``routes`` are ``plugbay.fastapi.Planned``s in the order in which they are tried.
         ``state`` is copied into each scope's ``state``. ``openapi`` returns an OpenAPI document (a dict) with whole
         paths. ``scope["root_path"]`` is the mount.
         """
@@ -57,6 +79,7 @@ class Draft:
         self,
         prefix: str | None,
         patterns: Sequence[str],
+        routes: Sequence[Any],
         app: Callable[..., Awaitable[None]],
         state: dict[str, Any],
         openapi: Callable[[], Any] | None,
@@ -130,6 +153,15 @@ def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
     tool's own name)`` of each. Raises ``InvalidError`` for another format."""
 
+def list_secrets(home: str, plugin: str) -> list[str]:
+    """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""
+
+def set_secret(home: str, plugin: str, name: str, value: str) -> None:
+    """Keep a secret in a home folder, without a host. Raises ``InvalidError`` for a bad name or value."""
+
+def remove_secret(home: str, plugin: str, name: str) -> None:
+    """Remove a secret from a home folder, without a host. Raises ``NotFoundError`` when there is none."""
+
 def channels() -> list[tuple[str, str]]:
     """``(name, plugin)``, by name."""
 
@@ -138,6 +170,12 @@ def facades() -> list[tuple[str, str, Callable[[], Any]]]:
 
 def mounts() -> list[tuple[str, str, Callable[..., Awaitable[None]]]]:
     """``(prefix, plugin, app)``, by prefix: what ``plugbay routes`` lists."""
+
+def plain_json(value: Any) -> bytes | None:
+    """The JSON text of a value as FastAPI writes it without a response model; ``None`` when that is not certain."""
+
+def routes() -> list[tuple[str, str, list[str], str, str | None, bool, str | None]]:
+    """``(prefix, plugin, methods, path, name, compiled, reason)``, a mount's in the order in which they are tried."""
 
 def withdraw(id: str) -> bool:
     """Take a plugin out. The Python objects that it offered are let go before this returns."""

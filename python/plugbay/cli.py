@@ -10,30 +10,28 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, listing
+from plugbay import _core, _offline, cli_plugins, cli_secrets, listing
+from plugbay._command import FAILED
+from plugbay._command import failures as _failures
+from plugbay._command import host_to_ask as _host
+from plugbay._command import json_option as _as_json
+from plugbay._command import url_option as _url
 from plugbay._registry import registry
 from plugbay.client import HostClient, open_client
-from plugbay.errors import ConflictError, InvalidError, PlugbayError
+from plugbay.errors import InvalidError, PlugbayError
 
 if TYPE_CHECKING:
     from plugbay._runner import BackgroundHost, HostSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-FAILED, MISUSED, OCCUPIED = 1, 2, 3
-"""The exit codes besides 0: it failed; it was asked for wrongly; another host is there."""
-
-_MISUSES = {"invalid", "malformed", "not_found"}
-
-_url = click.option("--url", metavar="URL", help="The host to ask; else the one that runs in PLUGBAY_HOME.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _on_off = click.Choice(["on", "off"])
 
 
@@ -57,6 +55,10 @@ class _Command(click.Group):
 def main() -> None:
     """A backend that other people extend with plugins."""
 
+
+main.add_command(cli_secrets.secrets)
+for command in cli_plugins.COMMANDS:
+    main.add_command(command)
 
 _plugins_dir = click.option("--plugins-dir", multiple=True, type=click.Path(), help="A further folder of plugins.")
 _mode = click.option(
@@ -91,7 +93,7 @@ def _load_options(function: Function) -> Function:
 @click.option("--trust-proxy", multiple=True, metavar="CIDR", help="Proxies whose Forwarded headers are believed.")
 @click.option("--tls-cert", type=click.Path(), help="The certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(), help="The private key (PEM).")
-@click.option("--fast-routes", type=_on_off, help="Reserved for compiled FastAPI routes; no effect yet.")
+@click.option("--fast-routes", type=_on_off, help="Whether FastAPI routes are compiled; on by default.")
 def serve(**given: Any) -> None:
     """Run a host."""
     from plugbay import _runner
@@ -165,8 +167,17 @@ def routes(url: str | None, as_json: bool, **given: Any) -> None:
     if as_json:
         _say(listing.as_json({"routes": rows}))
     else:
-        cells = ((" ".join(row["methods"]), row["path"], row["plugin"]) for row in rows)
-        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN")))
+        cells = (
+            (
+                " ".join(row["methods"]),
+                row["path"],
+                row["plugin"],
+                "compiled" if row["compiled"] else "asgi",
+                row["reason"],
+            )
+            for row in rows
+        )
+        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN", "RUNS", "REASON")))
 
 
 @main.command()
@@ -336,19 +347,6 @@ def _flags(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _failures(*, by_code: bool = False) -> Iterator[None]:
-    """Turn a failure into a line on standard error and an exit code."""
-    try:
-        yield
-    except PlugbayError as error:
-        click.echo(f"plugbay: {error.message}", err=True)
-        if isinstance(error, ConflictError) and not by_code:
-            sys.exit(OCCUPIED)
-        misused = error.code in _MISUSES if by_code else isinstance(error, InvalidError)
-        sys.exit(MISUSED if misused else FAILED)
-
-
 def _rows(
     url: str | None,
     given: Mapping[str, Any],
@@ -367,23 +365,6 @@ def _rows(
 def _say(text: str) -> None:
     """Print a result."""
     click.echo(text, file=_offline.results())
-
-
-@contextmanager
-def _host(url: str | None) -> Iterator[HostClient]:
-    """A host to ask; when none runs, one without plugins for the time of the question."""
-    client = open_client(url)
-    if client is not None:
-        yield client
-        return
-    from plugbay._runner import BackgroundHost
-
-    host = BackgroundHost({"host": "127.0.0.1", "port": 0, "access_log": False, "log_level": "error"}, lambda _: ())
-    try:
-        host.start()
-        yield HostClient(host.core.url, host.core.token)
-    finally:
-        host.stop()
 
 
 def _call_here(host: BackgroundHost, name: str, arguments: Mapping[str, Any]) -> Any:

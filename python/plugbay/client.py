@@ -35,13 +35,17 @@ class HostClient:
         """The JSON of ``GET path``."""
         return self._ask("GET", path, None, _TIMEOUT_S)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, *, timeout_s: float = _TIMEOUT_S) -> Any:
         """The JSON of ``POST path``."""
-        return self._ask("POST", path, body, _TIMEOUT_S)
+        return self._ask("POST", path, body, timeout_s)
 
-    def delete(self, path: str) -> None:
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON of ``PUT path``."""
+        return self._ask("PUT", path, body, _TIMEOUT_S)
+
+    def delete(self, path: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         """Do ``DELETE path``."""
-        self._ask("DELETE", path, None, _TIMEOUT_S)
+        self._ask("DELETE", path, None, timeout_s)
 
     def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Run a tool and return its result. Waits as long as the host lets the call run."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent / "plugins"
 GROUP = "plugbay.plugins"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
+class Child:
+    """A folder with ``manifest.json``: a plugin that is a process. ``half`` is the Python package in it, if any."""
+
+    source: str
+    folder: Path
+    half: Module | None
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What could not be looked at. ``code`` and ``message`` are those of the record."""
 
@@ -49,7 +59,7 @@ class Failure:
     message: str
 
 
-Found = Module | Installed | Failure
+Found = Module | Installed | Child | Failure
 
 
 def discover(home: Path, folders: Sequence[Path]) -> Iterator[Found]:
@@ -87,7 +97,7 @@ def in_folder(folder: Path) -> Iterator[Found]:
 def at(path: Path) -> Iterator[Found]:
     """The plugin that ``path`` is, a file or a package, or the plugins of the folder that it is."""
     path = path.absolute()
-    if path.suffix == ".py" or (path / "__init__.py").is_file() or (path / "manifest.json").is_file():
+    if path.suffix == ".py" or (path / "__init__.py").is_file() or (path / MANIFEST).is_file():
         found = _plugin(path)
         if found is not None:
             yield found
@@ -131,14 +141,9 @@ def _plugin(path: Path) -> Found | None:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             names = {entry.name for entry in path.iterdir()}
-            if "manifest.json" in names:
-                return Failure(
-                    str(path),
-                    "read",
-                    "unavailable",
-                    "UnavailableError: manifest.json describes a plugin that runs as a child process, which this "
-                    "version does not start: remove the folder, or give it a Python plugin",
-                )
+            if MANIFEST in names:
+                half = Module(str(path), _module_name(path), path / "__init__.py", True)
+                return Child(str(path), path, half if "__init__.py" in names else None)
             if "__init__.py" not in names:
                 return None
             first, is_package = path / "__init__.py", True

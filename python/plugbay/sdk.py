@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from plugbay.schema import read_function
-
 
 @dataclass(frozen=True, slots=True)
 class PluginManifest:
@@ -82,6 +80,8 @@ class AgentTool:
 
         Raises ``InvalidError`` when the signature cannot be put into a schema, naming the parameter and the cure.
         """
+        from plugbay.schema import read_function  # a plugin without typed functions starts without it
+
         typed = read_function(fn, name)
         return cls(
             name=typed.name,

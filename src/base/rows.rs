@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
-use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings};
+use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings, SourceKind};
 
 /// Settings on the way to be complete.
 pub struct Partial {
@@ -65,6 +65,8 @@ pub struct Limit {
 pub enum Slot<'a> {
     /// A number of bytes or of things, at least one.
     Number(&'a mut usize),
+    /// The same, or 0 for no limit at all.
+    Perhaps(&'a mut Option<usize>),
     /// A time, given in seconds.
     Time(&'a mut Duration),
 }
@@ -79,6 +81,10 @@ impl Slot<'_> {
             Self::Number(place) => {
                 *place = given.number(1, usize::MAX as u64, "a whole number from 1, for example 1048576")? as usize;
             }
+            Self::Perhaps(place) => {
+                let number = given.number(0, usize::MAX as u64, "a whole number, 0 for no limit")? as usize;
+                *place = (number > 0).then_some(number);
+            }
             Self::Time(place) => *place = given.seconds()?,
         }
         Ok(())
@@ -88,13 +94,14 @@ impl Slot<'_> {
     pub fn value(&self) -> Value {
         match self {
             Self::Number(place) => Value::from(**place),
+            Self::Perhaps(place) => Value::from(place.unwrap_or(0)),
             Self::Time(place) => Value::from(place.as_secs_f64()),
         }
     }
 }
 
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -269,6 +276,28 @@ pub const SETTINGS: [Setting; 19] = [
         get: |from| from.handle_signals.into(),
     },
     Setting {
+        name: "install_sources",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_SOURCES"),
+        help: "what else plugins may be installed from: file, http, private (a list)",
+        set: |to, given| {
+            let words = given.list("a list of file, http, private")?;
+            let kind = |word: &String| SourceKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+            let kinds: Option<Vec<_>> = words.iter().map(kind).collect();
+            to.settings.install_sources = kinds.ok_or("file, http or private")?;
+            Ok(())
+        },
+        get: |from| from.install_sources.iter().map(|kind| kind.as_str()).collect(),
+    },
+    Setting {
+        name: "install_env",
+        flag: None,
+        env: Some("PLUGBAY_INSTALL_ENV"),
+        help: "names of variables that git, npm and builds may see, for example HTTPS_PROXY (a list)",
+        set: |to, given| given.list("the name of a variable").map(|names| to.settings.install_env = names),
+        get: |from| from.install_env.clone().into(),
+    },
+    Setting {
         name: "home",
         flag: None,
         env: Some("PLUGBAY_HOME"),
@@ -282,8 +311,13 @@ const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Pla
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
 
 /// Every limit.
-pub const LIMITS: [Limit; 16] = [
+pub const LIMITS: &[Limit] = &[
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
+    Limit {
+        name: "proxy_body_bytes",
+        help: "bytes of a request's body to a plugin's server; 0 is no limit",
+        slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
+    },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
         name: "head_time_s",
@@ -337,6 +371,17 @@ pub const LIMITS: [Limit; 16] = [
         name: "hook_time_s",
         help: "import, setup and each hook of a plugin",
         slot: |to| Slot::Time(&mut to.hook_time),
+    },
+    Limit { name: "install_time_s", help: "each step of an installation", slot: |to| Slot::Time(&mut to.install_time) },
+    Limit {
+        name: "ready_time_s",
+        help: "from the start of a child process to its ready line",
+        slot: |to| Slot::Time(&mut to.ready_time),
+    },
+    Limit {
+        name: "stop_grace_s",
+        help: "from TERM to KILL when a child process is stopped",
+        slot: |to| Slot::Time(&mut to.stop_grace),
     },
     Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
 ];

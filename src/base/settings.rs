@@ -31,6 +31,31 @@ pub enum Mode {
     Autonomous,
 }
 
+/// A source of plugins that the operator has to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `file://` repositories.
+    File,
+    /// Repositories over plain `http://`.
+    Http,
+    /// Servers at private addresses, this machine's own among them.
+    Private,
+}
+
+impl SourceKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::File, Self::Http, Self::Private];
+
+    /// The word of the setting.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Http => "http",
+            Self::Private => "private",
+        }
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -78,6 +103,10 @@ pub struct Settings {
     pub fast_routes: bool,
     /// Whether SIGTERM and SIGINT stop the host; off where another program embeds it.
     pub handle_signals: bool,
+    /// Sources of plugins beside folders, `https://` and `ssh://` repositories at public addresses.
+    pub install_sources: Vec<SourceKind>,
+    /// Variables that git, npm and builds may see beside the usual ones.
+    pub install_env: Vec<String>,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
     /// The file that was read, where there was one.
@@ -109,6 +138,8 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            install_sources: Vec::new(),
+            install_env: Vec::new(),
             home,
             config: None,
             mcp: Mcp::default(),
@@ -122,6 +153,8 @@ impl Settings {
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of the body of a request to a plugin's server, which passes as a stream; none means no limit.
+    pub proxy_body_bytes: Option<usize>,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// From the first byte of a head to its end.
@@ -150,6 +183,12 @@ pub struct Limits {
     pub worker_threads: usize,
     /// Import, `setup` and each hook of a plugin.
     pub hook_time: Duration,
+    /// Each step of an installation: fetching, `npm install`, a rebuild, the build.
+    pub install_time: Duration,
+    /// From the start of a child process to its ready line.
+    pub ready_time: Duration,
+    /// From TERM to KILL when a child process is stopped.
+    pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
 }
@@ -166,6 +205,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 16 << 20,
+            proxy_body_bytes: None,
             head_bytes: 64 << 10,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
@@ -180,6 +220,9 @@ impl Default for Limits {
             bridge_questions: 4096,
             worker_threads: 40,
             hook_time: Duration::from_secs(10),
+            install_time: Duration::from_secs(300),
+            ready_time: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
         }
     }

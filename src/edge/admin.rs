@@ -20,10 +20,11 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{assets, docs, page, tokens};
+use crate::edge::{assets, docs, installs, page, processes, secrets, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
+use crate::kernel::handler::RouteNote;
 use crate::kernel::registry::{Plugin, Registry};
 
 /// The routes of the host itself, without a fallback. Each request must carry its [`Caller`] as an extension.
@@ -37,8 +38,12 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/plugins/{id}", get(plugin))
         .route("/api/host/errors", get(errors))
         .route("/api/host/channels", get(channels))
+        .route("/api/host/routes", get(routes))
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
+        .merge(processes::router())
         .merge(tokens::router())
+        .merge(secrets::router())
+        .merge(installs::router())
         .merge(docs::router())
         .merge(assets::router())
         .method_not_allowed_fallback(method_not_allowed)
@@ -63,6 +68,9 @@ async fn plugins(State(parts): State<Parts>) -> Response {
 
 async fn plugin(State(parts): State<Parts>, path: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
     let id = named(path)?;
+    if let Some(answer) = installs::job(&parts, &id) {
+        return Ok(answer?);
+    }
     let snapshot = parts.registry.snapshot();
     let found = snapshot.plugin(&id).map(|plugin| running(plugin, &parts)).or_else(|| {
         let failed = failed(&parts.registry);
@@ -91,6 +99,29 @@ async fn channels(State(parts): State<Parts>) -> Response {
     json(StatusCode::OK, &object!({"channels": list}))
 }
 
+/// The routes of all mounts, those of one mount in the order in which they are tried.
+async fn routes(State(parts): State<Parts>) -> Response {
+    let snapshot = parts.registry.snapshot();
+    let mut mounts: Vec<_> = snapshot.mounts().collect();
+    mounts.sort_by_key(|mount| (mount.prefix.as_str(), mount.plugin.manifest.id.as_str()));
+    let mut list = Vec::new();
+    for mount in mounts {
+        let plugin = mount.plugin.manifest.id.as_str();
+        let row = |note: &RouteNote| {
+            object!({
+                "methods": note.methods,
+                "path": note.path,
+                "plugin": plugin,
+                "name": note.name,
+                "compiled": note.is_compiled,
+                "reason": note.reason,
+            })
+        };
+        list.extend(mount.handler.routes().iter().map(row));
+    }
+    json(StatusCode::OK, &object!({"routes": list}))
+}
+
 fn status(parts: &Parts, started: Instant) -> Response {
     let snapshot = parts.registry.snapshot();
     let (calls, failures) = parts.toolbox.tally();
@@ -99,6 +130,8 @@ fn status(parts: &Parts, started: Instant) -> Response {
         Mode::Plan => "plan",
         Mode::Autonomous => "autonomous",
     };
+    let notes = || snapshot.mounts().flat_map(|mount| mount.handler.routes());
+    let compiled = notes().filter(|note| note.is_compiled).count();
     let auth = if parts.settings.auth == AuthMode::Token { "token" } else { "none" };
     let status = object!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -114,6 +147,7 @@ fn status(parts: &Parts, started: Instant) -> Response {
         "tools": snapshot.tools().count(),
         "channels": snapshot.channels().len(),
         "errors": parts.registry.errors().len(),
+        "routes": {"compiled": compiled, "asgi": notes().count() - compiled},
         "tool_calls": calls,
         "tool_failures": failures,
         "panics": parts.shutdown.panics(),
@@ -122,10 +156,11 @@ fn status(parts: &Parts, started: Instant) -> Response {
     json(StatusCode::OK, &status)
 }
 
-/// A plugin that serves.
+/// A plugin that is there; one with a server is in the server's state.
 fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
     let (manifest, offers) = (&plugin.manifest, &plugin.offers);
     let meter = parts.meters.of(&manifest.id.shared());
+    let report = parts.processes.report(manifest.id.as_str()).ok().filter(|report| report.manifest.has_server());
     let hooks = |moment: Moment| offers.hooks.iter().filter(|hook| hook.moment == moment).count();
     object!({
         "id": manifest.id.as_str(),
@@ -134,8 +169,9 @@ fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
         "description": &*manifest.description,
         "host_api": &*manifest.host_api,
         "kind": plugin.engine,
-        "state": "running",
-        "error": null,
+        "state": report.as_ref().map_or("running", |report| report.status.state.as_str()),
+        "error": report.as_ref().map_or(Value::Null, processes::error),
+        "server": report.as_ref().map_or(Value::Null, processes::server),
         "source": &*plugin.source,
         "calls": meter.calls(),
         "failures": meter.errors(),

@@ -39,3 +39,12 @@ pub fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes> {
         Error::new(kind, rejection.body_text())
     })
 }
+
+/// Runs a change that waits for the disk where it holds up no other request.
+///
+/// # Errors
+/// Those of the change; `Internal`: it panicked.
+pub async fn kept<T: Send + 'static>(change: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let change = tokio::task::spawn_blocking(change).await;
+    change.unwrap_or_else(|error| Err(Error::new(Kind::Internal, "the change failed").with_source(error)))
+}

@@ -21,6 +21,7 @@ use crate::base::authority::{Authority, HostName, Origin};
 use crate::base::error::{Error, Kind, Result};
 use crate::edge::forwarded::Forwarded;
 use crate::edge::parts::Parts;
+use crate::engine::process::jobs::JOB_PREFIX;
 use crate::kernel::auth::{Auth, Principal, Scope, Scopes};
 use crate::kernel::call::{Body, Caller, Response};
 use crate::kernel::secret::TOKEN_PREFIX;
@@ -302,6 +303,8 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
+    } else if below("/api/host/plugins") && !is_look(method, path) {
+        Need::Scope(Scope::Admin)
     } else if below("/api/host") {
         Need::Principal
     } else if below("/api") || below("/plugin-ws") || below("/mcp") {
@@ -309,6 +312,12 @@ fn need(method: &Method, path: &str) -> Need {
     } else {
         Need::Principal
     }
+}
+
+/// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.
+fn is_look(method: &Method, path: &str) -> bool {
+    let below = path.strip_prefix("/api/host/plugins").unwrap_or_default().trim_start_matches('/');
+    matches!(*method, Method::GET | Method::HEAD) && !below.contains('/') && !below.starts_with(JOB_PREFIX)
 }
 
 fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {

@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::edge::parts::Parts;
+use crate::engine::process::desk::State as ChildState;
+use crate::engine::process::processes::Report;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -61,6 +63,7 @@ struct Counters {
     answers: [[AtomicU64; CLASSES.len()]; GROUPS.len()],
     latency: Latency,
     connections: AtomicI64,
+    tunnels: AtomicI64,
     refused: AtomicU64,
     panics: AtomicU64,
 }
@@ -103,6 +106,12 @@ impl Metrics {
         self.0.connections.load(Ordering::Relaxed)
     }
 
+    /// Counts a WebSocket to a plugin's server for as long as what is returned lives.
+    pub fn tunnel(&self) -> OpenTunnel {
+        self.0.tunnels.fetch_add(1, Ordering::Relaxed);
+        OpenTunnel(self.0.clone())
+    }
+
     /// Counts a connection beyond the limit.
     pub fn refused(&self) {
         self.0.refused.fetch_add(1, Ordering::Relaxed);
@@ -126,6 +135,15 @@ impl Metrics {
     }
 }
 
+/// A WebSocket to a plugin's server, counted until this is dropped.
+pub struct OpenTunnel(Arc<Counters>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One look at all counters.
 struct View {
     metrics: Metrics,
@@ -142,6 +160,7 @@ impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.requests(&mut encoder)?;
         self.plugins(&mut encoder)?;
+        self.children(&mut encoder)?;
         let (calls, failures) = self.parts.toolbox.tally();
         let panics = self.parts.shutdown.panics() + self.metrics.0.panics.load(Ordering::Relaxed);
         let refused = self.metrics.0.refused.load(Ordering::Relaxed);
@@ -150,6 +169,8 @@ impl Collector for View {
         count(&mut encoder, "task_panics", "Tasks and requests that panicked and were caught", panics)?;
         count(&mut encoder, "connections_refused", "Connections beyond the limit", refused)?;
         gauge(&mut encoder, "connections", "Open connections", self.metrics.connections())?;
+        let tunnels = self.metrics.0.tunnels.load(Ordering::Relaxed);
+        gauge(&mut encoder, "tunnels", "Open WebSockets to plugins' servers", tunnels)?;
         gauge(&mut encoder, "ready", "1 when all plugins are loaded", i64::from(self.parts.ready.get()))
     }
 }
@@ -198,6 +219,44 @@ impl View {
         }
         Ok(())
     }
+
+    fn children(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let reports = self.parts.processes.reports();
+        let mut state = encoder.encode_descriptor(
+            "child_state",
+            "1 for the state that a plugin's server is in",
+            None,
+            MetricType::Gauge,
+        )?;
+        for report in &reports {
+            for each in ChildState::ALL {
+                let labels = [("plugin", report.manifest.id.as_str()), ("state", each.as_str())];
+                ConstGauge::new(i64::from(each == report.status.state)).encode(state.encode_family(&labels)?)?;
+            }
+        }
+        let mut runs =
+            encoder.encode_descriptor("child_starts", "Starts of a plugin's server", None, MetricType::Counter)?;
+        for report in &reports {
+            ConstCounter::new(report.status.runs).encode(runs.encode_family(&plugin_of(report))?)?;
+        }
+        let help = "Memory of a plugin's processes, measured once a second";
+        let mut memory = encoder.encode_descriptor("child_memory_bytes", help, None, MetricType::Gauge)?;
+        for report in &reports {
+            let bytes = i64::try_from(report.status.usage.memory_bytes).unwrap_or(i64::MAX);
+            ConstGauge::new(bytes).encode(memory.encode_family(&plugin_of(report))?)?;
+        }
+        let help = "Processor time of a plugin's processes, measured once a second";
+        let mut time = encoder.encode_descriptor("child_cpu_seconds", help, None, MetricType::Counter)?;
+        for report in &reports {
+            let seconds = report.status.past_cpu_s + report.status.usage.cpu_s;
+            ConstCounter::new(seconds).encode(time.encode_family(&plugin_of(report))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn plugin_of(report: &Report) -> [(&'static str, &str); 1] {
+    [("plugin", report.manifest.id.as_str())]
 }
 
 fn count(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {

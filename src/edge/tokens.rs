@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json as object};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::edge::answer::{json, named, whole};
+use crate::edge::answer::{json, kept, named, whole};
 use crate::edge::failure::Failure;
 use crate::edge::page::no_sign_in;
 use crate::edge::parts::Parts;
@@ -102,12 +102,6 @@ async fn sign_in(
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
     (StatusCode::SEE_OTHER, headers).into_response()
-}
-
-/// Runs a change that waits for the disk where it holds up no other request.
-async fn kept<T: Send + 'static>(change: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let change = tokio::task::spawn_blocking(change).await;
-    change.unwrap_or_else(|error| Err(Error::new(Kind::Internal, "the change failed").with_source(error)))
 }
 
 fn shown(record: &TokenRecord) -> Value {

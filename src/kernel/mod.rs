@@ -10,6 +10,7 @@ pub mod secret; // 1.0
 pub mod store; // 1.0
 pub mod upstream; // 1.0
 pub mod auth; // 1.1
+pub mod secrets; // 1.1
 pub mod switches; // 1.1
 pub mod connection; // 1.2
 pub mod call; // 1.3

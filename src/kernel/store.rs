@@ -172,7 +172,11 @@ fn take_lock(home: &Path) -> Result<File> {
     }
 }
 
-fn make_folder(home: &Path) -> io::Result<()> {
+/// Makes the home folder where there is none; only its owner may look inside.
+///
+/// # Errors
+/// What the system says.
+pub fn make_folder(home: &Path) -> io::Result<()> {
     if home.is_dir() {
         return Ok(());
     }
@@ -194,8 +198,12 @@ fn rewrite(file: &mut File, text: &[u8]) -> io::Result<()> {
     file.write_all(text)
 }
 
-/// Writes beside the file, then renames: a reader sees the old bytes or the new ones, never half of them.
-fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes beside the file, then renames: a reader sees the old bytes or the new ones, never half of them. Only the owner
+/// may read it.
+///
+/// # Errors
+/// What the system says; the old bytes are then still there.
+pub fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A temporary file of this crate is readable by its owner alone.
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(bytes)?;

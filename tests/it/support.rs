@@ -13,14 +13,19 @@ use plugbay::edge::admin;
 use plugbay::edge::caller::{Admission, Gatekeeper, share};
 use plugbay::edge::failure;
 use plugbay::edge::parts::{Parts, Ready};
+use plugbay::engine::process::installer::Installer;
+use plugbay::engine::process::placing::Placing;
+use plugbay::engine::process::processes::Processes;
 use plugbay::kernel::auth::Auth;
 use plugbay::kernel::call::Caller;
 use plugbay::kernel::gate::Gate;
 use plugbay::kernel::hub::Hub;
 use plugbay::kernel::meter::Meters;
 use plugbay::kernel::registry::Registry;
+use plugbay::kernel::secrets::Secrets;
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
+use plugbay::kernel::upstream::NoUpstreams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
@@ -61,18 +66,44 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let auth = Auth::open(&settings, &store).unwrap();
     let registry = Registry::new();
     let shutdown = Shutdown::new();
+    let processes = no_children(&settings, &store, &registry, &shutdown);
+    let settings = Arc::new(settings);
+    let (secrets, installer) = no_installs(&settings, &store, &processes, &registry, &shutdown);
     Parts {
+        installer,
+        processes,
         toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
-        settings: Arc::new(settings),
+        settings,
+        secrets,
         store,
         auth,
         registry,
+        upstreams: Arc::new(NoUpstreams),
         meters: Meters::default(),
         shutdown,
         ready: Ready::default(),
         engines: Arc::new(|| serde_json::json!({})),
     }
+}
+
+/// What runs child processes, of which there are none yet.
+pub fn no_children(settings: &Settings, store: &Store, registry: &Registry, shutdown: &Shutdown) -> Processes {
+    let limits = (settings.limits.clone(), shutdown.clone());
+    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Ok(Arc::default())))
+}
+
+/// What installs plugins, of which there are none yet.
+pub fn no_installs(
+    settings: &Arc<Settings>,
+    store: &Store,
+    processes: &Processes,
+    registry: &Registry,
+    shutdown: &Shutdown,
+) -> (Secrets, Installer) {
+    let secrets = Secrets::open(store.home());
+    let placing = Placing::new(store, registry.clone(), processes.clone(), secrets.clone());
+    (secrets, Installer::new(settings.clone(), shutdown.clone(), placing))
 }
 
 impl Host {

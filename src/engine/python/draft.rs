@@ -14,14 +14,17 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::manifest::Manifest;
 use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
+use crate::engine::process::manifest::ChildManifest;
 use crate::engine::python::asgi::{AsgiApp, RootPath};
 use crate::engine::python::channels::{Channels, Faces, PythonChannel};
+use crate::engine::python::compiled::CompiledMount;
 use crate::engine::python::convert::{closed, error_into_python, json_given};
 use crate::engine::python::direct::DirectRoute;
 use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonTool};
 use crate::engine::python::job::{Handler, Where};
 use crate::engine::python::mounted::Mounted;
+use crate::engine::python::plan::{PlannedRoute, plan_of};
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
 use crate::kernel::registry::{Draft, Engine};
@@ -35,12 +38,43 @@ pub struct DraftFace {
     faces: Arc<Faces>,
     /// Taken by commit and close.
     draft: Mutex<Option<Draft>>,
+    /// Its other half, a child process, where it has one.
+    child: Mutex<Option<ChildManifest>>,
 }
 
 /// A factory of a facade, as the kernel passes it around.
 pub struct Factory(pub Handler);
 
 impl DraftFace {
+    fn over(engine: PythonEngine, draft: Draft) -> Self {
+        let plugin = draft.manifest().id.shared();
+        let channels = Channels::new(engine.hub.clone(), engine.bridge.event_loop().clone(), plugin.clone());
+        let draft = Mutex::new(Some(draft));
+        Self { engine, plugin, channels, faces: Arc::default(), draft, child: Mutex::default() }
+    }
+
+    fn take_child(&self, py: Python<'_>, child: ChildManifest) -> PyResult<()> {
+        self.fill(py, |draft| {
+            if child.has_server() {
+                draft.add_server();
+            }
+            Ok(())
+        })?;
+        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        Ok(())
+    }
+
+    /// Commits, and hands the other half to what runs it.
+    fn commit_both(&self, draft: Draft) -> Result<()> {
+        let plugin = self.engine.registry.commit(draft)?;
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (child, &self.engine.processes) {
+            (Some(child), Some(processes)) => processes.add(child, &plugin.source),
+            // Without a host no child is started.
+            _ => Ok(()),
+        }
+    }
+
     /// The prefix that was asked for, or the plugin's own.
     fn prefix(&self, py: Python<'_>, asked: Option<&str>) -> PyResult<Prefix> {
         if let Some(asked) = asked {
@@ -74,12 +108,12 @@ impl DraftFace {
         closed(py, &message)
     }
 
-    fn mount(
+    fn mount<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         prefix: Option<&str>,
-        app: Bound<'_, PyAny>,
-        rest: MountRest<'_, '_>,
+        app: Bound<'py, PyAny>,
+        rest: MountRest<'_, 'py>,
     ) -> PyResult<()> {
         let prefix = self.prefix(py, prefix)?;
         let patterns = match rest.patterns {
@@ -90,6 +124,8 @@ impl DraftFace {
         let mounted = Bound::new(py, Mounted::new(app.unbind(), rest.state.clone().unbind()))?;
         let handler = self.hold(mounted.into_any(), Where::Loop);
         let handler = AsgiApp::new(bridge.clone(), handler, rest.root_path, self.engine.shutdown.clone());
+        let plan = plan_of(rest.routes, |function, place| self.hold(function, place))?;
+        let handler = CompiledMount::new(bridge.clone(), handler, plan);
         let openapi = rest.openapi.map(|openapi| -> Arc<dyn crate::kernel::handler::TextHandler> {
             Arc::new(PythonText::new(bridge.clone(), self.hold(openapi, Where::Worker)))
         });
@@ -107,6 +143,7 @@ impl DraftFace {
 
 struct MountRest<'a, 'py> {
     patterns: Option<Vec<String>>,
+    routes: Vec<PlannedRoute<'py>>,
     root_path: RootPath,
     state: &'a Bound<'py, PyDict>,
     openapi: Option<Bound<'py, PyAny>>,
@@ -136,10 +173,37 @@ impl DraftFace {
         let engine = PythonEngine::current().map_err(|error| error_into_python(py, &error))?;
         let manifest =
             Manifest::check(id, name, version, description, host_api).map_err(|error| error_into_python(py, &error))?;
-        let plugin = manifest.id.shared();
-        let channels = Channels::new(engine.hub.clone(), engine.bridge.event_loop().clone(), plugin.clone());
-        let draft = Mutex::new(Some(Draft::new(manifest, source, Engine::Python)));
-        Ok(Self { engine, plugin, channels, faces: Arc::default(), draft })
+        Ok(Self::over(engine, Draft::new(manifest, source, Engine::Python)))
+    }
+
+    /// The draft of a plugin that is but a folder with `manifest.json`: it needs no more than a commit.
+    #[staticmethod]
+    fn of_child(py: Python<'_>, source: &str, folder: PathBuf) -> PyResult<Self> {
+        let engine = PythonEngine::current().map_err(|error| error_into_python(py, &error))?;
+        let child = ChildManifest::read(&folder).map_err(|error| error_into_python(py, &error))?;
+        let face = Self::over(engine, Draft::new(child.manifest(), source, Engine::Process));
+        face.take_child(py, child)?;
+        Ok(face)
+    }
+
+    #[getter]
+    fn id(&self) -> &str {
+        &self.plugin
+    }
+
+    fn add_child(&self, py: Python<'_>, folder: PathBuf) -> PyResult<()> {
+        let child = ChildManifest::read(&folder).and_then(|child| match child.id.as_str() == &*self.plugin {
+            true => Ok(child),
+            false => {
+                let message = format!(
+                    "manifest.json has the name {:?}, PLUGIN the id {:?}: they are two halves of one plugin, give them \
+                     one id",
+                    child.id, self.plugin
+                );
+                Err(Error::new(Kind::Invalid, message))
+            }
+        });
+        self.take_child(py, child.map_err(|error| error_into_python(py, &error))?)
     }
 
     fn add_mount<'py>(
@@ -147,11 +211,12 @@ impl DraftFace {
         py: Python<'py>,
         prefix: Option<&str>,
         patterns: Option<Vec<String>>,
+        routes: Vec<PlannedRoute<'py>>,
         app: Bound<'py, PyAny>,
         state: &Bound<'py, PyDict>,
         openapi: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        self.mount(py, prefix, app, MountRest { patterns, root_path: RootPath::Mount, state, openapi })
+        self.mount(py, prefix, app, MountRest { patterns, routes, root_path: RootPath::Mount, state, openapi })
     }
 
     fn add_router_mount<'py>(
@@ -159,11 +224,12 @@ impl DraftFace {
         py: Python<'py>,
         prefix: Option<&str>,
         patterns: Vec<String>,
+        routes: Vec<PlannedRoute<'py>>,
         app: Bound<'py, PyAny>,
         state: &Bound<'py, PyDict>,
         openapi: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let rest = MountRest { patterns: Some(patterns), root_path: RootPath::Empty, state, openapi };
+        let rest = MountRest { patterns: Some(patterns), routes, root_path: RootPath::Empty, state, openapi };
         self.mount(py, prefix, app, rest)
     }
 
@@ -324,9 +390,9 @@ impl DraftFace {
         let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
         let committed = draft
             .ok_or_else(|| self.closed(py))
-            .and_then(|draft| self.engine.registry.commit(draft).map_err(|error| error_into_python(py, &error)));
+            .and_then(|draft| self.commit_both(draft).map_err(|error| error_into_python(py, &error)));
         self.engine.bridge.sweep(py);
-        committed.map(drop)
+        committed
     }
 
     fn close(&self, py: Python<'_>) {

@@ -19,6 +19,7 @@ use crate::base::json::Json;
 use crate::base::log;
 use crate::base::settings::{Limits, Mode};
 use crate::base::shutdown::Shutdown;
+use crate::engine::process::processes::Processes;
 use crate::engine::python::bridge::Bridge;
 use crate::engine::python::convert::error_into_python;
 use crate::engine::python::event_loop::EventLoop;
@@ -44,6 +45,8 @@ pub struct PythonEngine {
     pub shutdown: Shutdown,
     /// The time limits of plugins.
     pub limits: Limits,
+    /// What runs plugins that are processes; none without a host.
+    pub processes: Option<Processes>,
     runtime: Arc<OnceLock<Handle>>,
 }
 
@@ -61,7 +64,14 @@ impl PythonEngine {
         shutdown: Shutdown,
         limits: Limits,
     ) -> Self {
-        Self { registry, toolbox, hub, bridge, shutdown, limits, runtime: Arc::default() }
+        Self { registry, toolbox, hub, bridge, shutdown, limits, processes: None, runtime: Arc::default() }
+    }
+
+    /// The same with what runs plugins that are processes.
+    #[must_use]
+    pub fn with(mut self, processes: Processes) -> Self {
+        self.processes = Some(processes);
+        self
     }
 
     /// The engine of this process; one with default limits when no host has brought one.

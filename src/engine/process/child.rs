@@ -1,0 +1,389 @@
+//! One run of a child: from its start to the end of the last process that it has started.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::engine::process::cgroup::{Cgroup, Enforced};
+use crate::engine::process::equipment::{Equipment, blocking};
+use crate::engine::process::family::{Entry, Family, Usage, start_of, usage};
+use crate::engine::process::leftovers::Trace;
+use crate::engine::process::log::{ChildLog, Stream, escaped};
+use crate::engine::process::manifest::{ChildLimits, ChildManifest};
+use crate::engine::process::port::{Found, look};
+use crate::engine::process::ready::{Ear, Heard};
+use crate::engine::process::spawn::Order;
+
+/// So much of what it last wrote to standard error is kept for messages, in bytes.
+const LAST_WORDS_BYTES: usize = 4 << 10;
+/// So many lines of it are shown.
+const LAST_WORDS_LINES: usize = 12;
+/// How long a child that says it is ready may take to listen.
+const LISTEN_TIME: Duration = Duration::from_secs(1);
+/// How often its port is looked at meanwhile, and a group that is to end.
+const STEP: Duration = Duration::from_millis(15);
+/// How long the last output may take to come when every process has ended.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// One run of a child. It is to be ended by [`Child::stop`] or [`Child::bury`].
+pub struct Child {
+    plugin: Arc<str>,
+    process: tokio::process::Child,
+    /// Its process id, which is that of its session and its group, too.
+    pub pid: i32,
+    /// The key with which the host signs what it says of callers: base64url text.
+    pub key: Arc<str>,
+    family: Arc<Mutex<Family>>,
+    cgroup: Option<Arc<Cgroup>>,
+    enforced: Enforced,
+    limits: ChildLimits,
+    ear: Arc<Mutex<Ear>>,
+    heard: Option<oneshot::Receiver<Heard>>,
+    last_words: Arc<Mutex<Vec<u8>>>,
+    drains: Vec<JoinHandle<Option<()>>>,
+    /// What writes it down for the host after this one.
+    writing: Option<JoinHandle<Option<()>>>,
+    equipment: Arc<Equipment>,
+}
+
+impl Child {
+    /// Starts the server of a plugin.
+    ///
+    /// # Errors
+    /// `Invalid`: its program is not there. `Unavailable`: the host does not run. `Upstream`: the system cannot start it.
+    pub async fn start(equipment: &Arc<Equipment>, manifest: &ChildManifest, log: &ChildLog) -> Result<Self> {
+        let plugin = manifest.id.shared();
+        let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin)).map(Arc::new);
+        let enforced = cgroup
+            .as_ref()
+            .map(|group| group.limit(manifest.limits.memory_bytes, manifest.limits.processes))
+            .unwrap_or_default();
+        let order = order(equipment, manifest, cgroup.as_deref())?;
+        let shown = order.program.display().to_string();
+        let mut process = equipment.spawner()?.spawn(order).await.map_err(|error| {
+            let message = format!("cannot start {shown} of plugin {plugin}: {error}");
+            Error::new(Kind::Upstream, message).with_source(error)
+        })?;
+        let pid = process.id().map_or(0, u32::cast_signed);
+        // It is not waited for yet, so that it is there at least as what is left of it.
+        let started = start_of(pid).unwrap_or_default();
+        equipment.guard.keep(format!("+{pid}"));
+        cgroup.iter().for_each(|group| equipment.guard.keep(format!("={}", group.path().display())));
+        let key = new_key()?;
+        if let Some(input) = process.stdin.take() {
+            equipment.shutdown.spawn("child-key", hand_over(input, key.clone()));
+        }
+        let (ear, last_words) = (Arc::new(Mutex::new(Ear::default())), Arc::default());
+        let (told, heard) = oneshot::channel();
+        let drains = drains(&mut process, log, equipment, (ear.clone(), told, Arc::clone(&last_words)));
+        let mut child = Self {
+            plugin,
+            process,
+            pid,
+            key,
+            family: Arc::new(Mutex::new(Family::of(pid, started))),
+            cgroup,
+            enforced,
+            limits: manifest.limits,
+            ear,
+            heard: Some(heard),
+            last_words,
+            drains,
+            writing: None,
+            equipment: equipment.clone(),
+        };
+        child.write_down(started);
+        Ok(child)
+    }
+
+    /// Resolves with the port when the child is ready and may be asked there, at most [`Limits::ready_time`] after this
+    /// call. It does not end when the child does. To be called once.
+    ///
+    /// [`Limits::ready_time`]: crate::base::settings::Limits::ready_time
+    ///
+    /// # Errors
+    /// `Timeout`: it did not get ready in time. `Upstream`: what it says cannot be; the message says why.
+    pub fn readiness(&mut self) -> impl Future<Output = Result<u16>> + Send + use<> {
+        let (heard, ear, family) = (self.heard.take(), self.ear.clone(), self.family.clone());
+        let (equipment, plugin) = (self.equipment.clone(), self.plugin.clone());
+        let cgroup = self.cgroup.clone();
+        async move {
+            let limit = equipment.limits.ready_time;
+            let wrong =
+                |text: String| Error::new(Kind::Upstream, format!("the server of plugin {plugin} is not used: {text}"));
+            let said = timeout(limit, async {
+                match heard {
+                    Some(heard) => match heard.await {
+                        Ok(heard) => heard,
+                        // Its standard output has closed. If that is its end, it is seen elsewhere.
+                        Err(_) => std::future::pending().await,
+                    },
+                    None => std::future::pending().await,
+                }
+            });
+            match said.await {
+                Ok(Heard::Ready(port)) if port == equipment.port() => Err(wrong(format!(
+                    "port {port}, which its ready line names, is the host's own: let it listen on port 0"
+                ))),
+                Ok(Heard::Ready(port)) => listening(port, family, cgroup).await.map_err(wrong),
+                Ok(Heard::Never(text)) => Err(wrong(text)),
+                Ok(Heard::Nothing) | Err(_) => {
+                    let almost = ear.lock().unwrap_or_else(PoisonError::into_inner).almost().map(ToOwned::to_owned);
+                    let almost = almost.map(|almost| format!("; {almost}")).unwrap_or_default();
+                    let message = format!(
+                        "the server of plugin {plugin} did not report ready within {} s: let it print {{\"ready\": true, \
+                         \"port\": N}} once it listens{almost}",
+                        limit.as_secs_f64()
+                    );
+                    Err(Error::new(Kind::Timeout, message))
+                }
+            }
+        }
+    }
+
+    /// Resolves when the child's own process has ended. May be dropped and called again.
+    pub async fn exited(&mut self) -> Option<ExitStatus> {
+        // It fails only when somebody else has waited for our child: then it has ended, too.
+        self.process.wait().await.ok()
+    }
+
+    /// Looks at what it and its own use. Gives the limit that it has broken, as a text that names limit and use.
+    pub async fn measure(&self) -> (Usage, Option<String>) {
+        let table = self.equipment.table().await;
+        let used = usage(&self.family().members(&table));
+        let over = |limit: Option<u64>, enforced: bool, used: u64| limit.filter(|limit| !enforced && used > *limit);
+        let broken = over(self.limits.memory_bytes, self.enforced.memory, used.memory_bytes)
+            .map(|limit| format!("its processes use {} bytes of memory, its limit is {limit}", used.memory_bytes))
+            .or_else(|| {
+                let limit = over(self.limits.processes, self.enforced.processes, used.processes)?;
+                Some(format!("it has {} processes, its limit is {limit}", used.processes))
+            });
+        (used, broken)
+    }
+
+    /// Ends it: TERM to its group, KILL to all that is left after `grace`. Returns when nothing of it runs.
+    pub async fn stop(&mut self, grace: Duration) {
+        let until = Instant::now() + grace;
+        // Now, while it can still be seen who belongs.
+        self.see().await;
+        let group = Pid::from_raw(self.pid);
+        if let Some(group) = group {
+            // It fails only when the group has ended.
+            let _ = kill_process_group(group, Signal::TERM);
+            let _ = timeout(grace, self.process.wait()).await;
+            while Instant::now() < until && test_kill_process_group(group).is_ok() {
+                sleep(STEP).await;
+            }
+        }
+        self.bury().await;
+    }
+
+    /// Ends all of it at once, and lets go of what it held. Returns when nothing of it runs.
+    pub async fn bury(&mut self) {
+        let (family, cgroup) = (self.family.clone(), self.cgroup.clone());
+        let ended = blocking(move || {
+            cgroup.iter().for_each(|group| group.kill());
+            let mut family = family.lock().unwrap_or_else(PoisonError::into_inner);
+            family.include(cgroup.iter().flat_map(|group| group.members()));
+            family.kill()
+        });
+        if ended.await != Some(true) {
+            tracing::error!(plugin = &*self.plugin, "processes of this plugin could not be ended");
+        }
+        let _ = self.process.wait().await;
+        for drain in std::mem::take(&mut self.drains) {
+            let abort = drain.abort_handle();
+            if timeout(DRAIN_TIME, drain).await.is_err() {
+                abort.abort();
+            }
+        }
+        self.strike_out().await;
+    }
+
+    /// The last lines that it wrote to standard error, indented; empty when there were none.
+    pub fn last_words(&self) -> String {
+        let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&[u8]> = words.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        let mut text = String::new();
+        for line in &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..] {
+            // A String takes everything.
+            let _ = write!(text, "\n  | {}", escaped(line));
+        }
+        text
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> ChildLimits {
+        self.limits
+    }
+
+    /// Why it ended, as far as the kernel has a part in it.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.enforced.memory && self.cgroup.as_ref().is_some_and(|group| group.ran_out_of_memory())
+    }
+
+    /// Remembers who belongs to it.
+    async fn see(&self) {
+        let (family, cgroup) = (self.family.clone(), self.cgroup.clone());
+        let _ = blocking(move || members(&family, cgroup.as_deref())).await;
+    }
+
+    fn family(&self) -> MutexGuard<'_, Family> {
+        self.family.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the host after this one; nothing waits for it.
+    fn write_down(&mut self, started: u64) {
+        let (equipment, plugin) = (self.equipment.clone(), self.plugin.clone());
+        let cgroup = self.cgroup.as_ref().map(|group| group.path().display().to_string());
+        let trace = Trace { pid: self.pid, started, cgroup };
+        self.writing = Some(self.equipment.shutdown.spawn("child-trace", async move {
+            let written = blocking(move || equipment.leftovers.add(&plugin, trace)).await;
+            if let Some(Err(error)) = written {
+                tracing::warn!("{error}");
+            }
+        }));
+    }
+
+    async fn strike_out(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            // In the right order: what is written last is what is read.
+            let _ = writing.await;
+        }
+        self.equipment.guard.release(&format!("+{}", self.pid));
+        if let Some(group) = &self.cgroup {
+            let until = Instant::now() + DRAIN_TIME;
+            while !group.close() && Instant::now() < until {
+                sleep(STEP).await;
+            }
+            self.equipment.guard.release(&format!("={}", group.path().display()));
+        }
+        let (equipment, plugin, pid) = (self.equipment.clone(), self.plugin.clone(), self.pid);
+        let written = blocking(move || equipment.leftovers.remove(&plugin, pid)).await;
+        if let Some(Err(error)) = written {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// What is to be started for a plugin.
+fn order(equipment: &Equipment, manifest: &ChildManifest, cgroup: Option<&Cgroup>) -> Result<Order> {
+    let program = manifest.command.first().map_or("", String::as_str);
+    let (folder, surroundings) = (&manifest.folder, &equipment.surroundings);
+    if let Some(server) = manifest.server.as_ref().filter(|server| manifest.command.contains(server))
+        && !folder.join(server).is_file()
+    {
+        let message = format!(
+            "plugin {} has no file {server:?} in {}: build it (`npm run build`), or mend \"server\" of manifest.json",
+            manifest.id,
+            folder.display()
+        );
+        return Err(Error::new(Kind::Invalid, message));
+    }
+    // Node is given its file as a whole path, as the host that these plugins were written for does.
+    let whole = |word: &String| match manifest.server.as_ref() == Some(word) {
+        true => folder.join(word).to_string_lossy().into_owned(),
+        false => word.clone(),
+    };
+    Ok(Order {
+        program: surroundings.find(program, folder)?,
+        arguments: manifest.command.iter().skip(1).map(whole).collect(),
+        folder: folder.clone(),
+        environment: surroundings.environment(manifest.id.as_str()),
+        open_files: manifest.limits.open_files,
+        door: cgroup.and_then(|group| group.door().ok()),
+    })
+}
+
+/// Reads both of its outputs for ever: a child whose pipe is full stands still.
+fn drains(
+    process: &mut tokio::process::Child,
+    log: &ChildLog,
+    equipment: &Equipment,
+    (ear, told, last_words): (Arc<Mutex<Ear>>, oneshot::Sender<Heard>, Arc<Mutex<Vec<u8>>>),
+) -> Vec<JoinHandle<Option<()>>> {
+    let mut drains = Vec::new();
+    if let Some(output) = process.stdout.take() {
+        let (log, mut told) = (log.clone(), Some(told));
+        let listen = move |piece: &[u8]| {
+            if told.is_none() {
+                return;
+            }
+            let heard = ear.lock().unwrap_or_else(PoisonError::into_inner).hear(piece);
+            if heard != Heard::Nothing
+                && let Some(told) = told.take()
+            {
+                // It fails when nobody waits for it any more.
+                let _ = told.send(heard);
+            }
+        };
+        let drain = async move { log.drain(Stream::Out, output, listen).await };
+        drains.push(equipment.shutdown.spawn("child-output", drain));
+    }
+    if let Some(errors) = process.stderr.take() {
+        let log = log.clone();
+        let keep = move |piece: &[u8]| {
+            let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
+            words.extend_from_slice(&piece[piece.len().saturating_sub(LAST_WORDS_BYTES)..]);
+            let spare = words.len().saturating_sub(LAST_WORDS_BYTES);
+            words.drain(..spare);
+        };
+        let drain = async move { log.drain(Stream::Err, errors, keep).await };
+        drains.push(equipment.shutdown.spawn("child-errors", drain));
+    }
+    drains
+}
+
+/// Says the key and ends the input. One short line fits into the pipe, so a child that never reads holds up nothing.
+async fn hand_over(mut input: ChildStdin, key: Arc<str>) {
+    let line = format!("{{\"plugbay\":1,\"key\":\"{key}\"}}\n");
+    // It fails when the child has closed its input, which it may.
+    let _ = input.write_all(line.as_bytes()).await;
+}
+
+/// Waits until the child listens at the port that it has named. The error says what is wrong with it.
+async fn listening(
+    port: u16,
+    family: Arc<Mutex<Family>>,
+    cgroup: Option<Arc<Cgroup>>,
+) -> std::result::Result<u16, String> {
+    let until = Instant::now() + LISTEN_TIME;
+    loop {
+        let (family, cgroup) = (family.clone(), cgroup.clone());
+        let found = blocking(move || {
+            let members: Vec<i32> = members(&family, cgroup.as_deref()).iter().map(|entry| entry.pid).collect();
+            look(port, &members)
+        });
+        match found.await {
+            Some(Found::Good) => return Ok(port),
+            Some(Found::Bad(text)) => return Err(text),
+            Some(Found::Nobody) if Instant::now() < until => sleep(STEP).await,
+            _ => return Err(format!("nobody listens at port {port}, which its ready line names")),
+        }
+    }
+}
+
+fn members(family: &Mutex<Family>, cgroup: Option<&Cgroup>) -> Vec<Entry> {
+    let mut family = family.lock().unwrap_or_else(PoisonError::into_inner);
+    family.include(cgroup.into_iter().flat_map(Cgroup::members));
+    family.members(&crate::engine::process::family::Table::read())
+}
+
+fn new_key() -> Result<Arc<str>> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(Kind::Internal, format!("the system gives no random bytes: {error}")))?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes).into())
+}

@@ -1,0 +1,237 @@
+//! What is known of one child from outside, and the way to ask something of it.
+//!
+//! Only the child's own task changes anything here; everybody may look.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::name::PluginId;
+use crate::engine::process::family::Usage;
+use crate::engine::process::log::ChildLog;
+use crate::engine::process::manifest::ChildManifest;
+use crate::kernel::fault::Stage;
+
+/// Wishes that may wait for a child's task; more are answered `Busy`.
+const WISHES: usize = 4096;
+
+/// Where a child is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It does not run, and nobody has asked for it.
+    Stopped,
+    /// It was started and is not ready yet.
+    Starting,
+    /// It is ready.
+    Running,
+    /// It has ended, and is started again after a while or by a request.
+    Waiting,
+    /// It has ended too often, or is not to be restarted.
+    Failed,
+    /// It was told to end.
+    Stopping,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Stopped, Self::Starting, Self::Running, Self::Waiting, Self::Failed, Self::Stopping];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// A run that can be asked.
+pub struct Live {
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    /// Which run it is.
+    pub run: u64,
+    /// The key of this run.
+    pub key: Arc<str>,
+    /// Whether it has answered a request.
+    pub answered: Arc<AtomicBool>,
+}
+
+/// What is known of a child.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Where it is in its life.
+    pub state: State,
+    /// Since when, in UTC.
+    pub since: OffsetDateTime,
+    /// Its process, while there is one.
+    pub pid: Option<i32>,
+    /// Its port, while it is ready.
+    pub port: Option<u16>,
+    /// How often it was started.
+    pub runs: u64,
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// What went wrong last, and when in its life.
+    pub error: Option<(Stage, Error)>,
+    /// What the run that there is uses.
+    pub usage: Usage,
+    /// The time on the processors of the runs before, in seconds.
+    pub past_cpu_s: f64,
+}
+
+/// A change of a plugin's files, made while its child does not run; it blocks. Gives the manifest from then on.
+pub type Change = Box<dyn FnOnce() -> Result<ChildManifest> + Send>;
+
+/// How somebody is told that a wish has come true.
+pub type Reply<T = ()> = oneshot::Sender<Result<T>>;
+
+/// What a child's task is asked for.
+pub enum Wish {
+    /// Start when the host starts, unless it is disabled.
+    Begin,
+    /// Start, also after it has failed; told when it is ready.
+    Start(Reply),
+    /// Stop; told when nothing of it runs.
+    Stop(Reply),
+    /// Let it run from now on, and start it; told when it is ready.
+    Enable(Reply),
+    /// Do not let it run any more; told when nothing of it runs.
+    Disable(Reply),
+    /// Be there for a request.
+    Find(Reply<Arc<Live>>),
+    /// Stop, change the files, start; told when the new one is ready.
+    Replace(Change, Reply),
+    /// Stop for ever, within this grace; told when nothing of it runs.
+    Leave(Duration, Reply),
+}
+
+/// One child, as others see it.
+pub struct Desk {
+    /// Whose server it is.
+    pub id: PluginId,
+    /// What it wrote.
+    pub log: ChildLog,
+    /// The run that can be asked; none in every state but `Running`.
+    live: ArcSwapOption<Live>,
+    /// Guards what is known; nothing is called while it is held.
+    status: Mutex<Status>,
+    /// Guards the manifest, which an update replaces.
+    manifest: Mutex<Arc<ChildManifest>>,
+    wishes: mpsc::Sender<Wish>,
+    changed: watch::Sender<State>,
+}
+
+impl Desk {
+    /// A desk for a child that was never started, and the other end of its way in.
+    pub fn new(manifest: ChildManifest, log: ChildLog) -> (Arc<Self>, mpsc::Receiver<Wish>) {
+        let (wishes, taken) = mpsc::channel(WISHES);
+        let status = Status {
+            state: State::Stopped,
+            since: OffsetDateTime::now_utc(),
+            pid: None,
+            port: None,
+            runs: 0,
+            failures: 0,
+            error: None,
+            usage: Usage::default(),
+            past_cpu_s: 0.0,
+        };
+        let desk = Self {
+            id: manifest.id.clone(),
+            log,
+            live: ArcSwapOption::empty(),
+            status: Mutex::new(status),
+            manifest: Mutex::new(Arc::new(manifest)),
+            wishes,
+            changed: watch::Sender::new(State::Stopped),
+        };
+        (Arc::new(desk), taken)
+    }
+
+    /// The run that can be asked now.
+    pub fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    /// What is known now.
+    pub fn status(&self) -> Status {
+        self.locked().clone()
+    }
+
+    /// The manifest in force.
+    pub fn manifest(&self) -> Arc<ChildManifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Resolves at each change of the state.
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.changed.subscribe()
+    }
+
+    /// Asks for something that is told to `make`'s reply.
+    ///
+    /// # Errors
+    /// What came of the wish. `Busy`: too many wait. `Unavailable`: the child is gone, and its host perhaps with it.
+    pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Wish) -> Result<T> {
+        let (reply, told) = oneshot::channel();
+        self.wishes.try_send(make(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Error::new(Kind::Busy, format!("too many wait for plugin {}: ask again in a moment", self.id))
+            }
+            mpsc::error::TrySendError::Closed(_) => self.gone(),
+        })?;
+        told.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Says that the host starts.
+    pub fn begin(&self) {
+        // It fails only when the child is gone already.
+        let _ = self.wishes.try_send(Wish::Begin);
+    }
+
+    /// Lets a run be asked, or no run any more.
+    pub fn publish(&self, live: Option<Arc<Live>>) {
+        self.live.store(live);
+    }
+
+    /// Changes what is known.
+    pub fn change(&self, change: impl FnOnce(&mut Status)) {
+        let mut status = self.locked();
+        let before = status.state;
+        change(&mut status);
+        let after = status.state;
+        if after != before {
+            status.since = OffsetDateTime::now_utc();
+        }
+        drop(status);
+        if after != before {
+            self.changed.send_replace(after);
+        }
+    }
+
+    /// Puts another manifest in force.
+    pub fn set_manifest(&self, manifest: ChildManifest) {
+        *self.manifest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
+    }
+
+    fn gone(&self) -> Error {
+        Error::new(Kind::Unavailable, format!("plugin {} is going away", self.id)).blame(self.id.shared())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

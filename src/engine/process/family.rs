@@ -1,0 +1,160 @@
+//! Which processes belong to a child: its own and all that they start, also in groups and sessions of their own.
+//!
+//! A process belongs when it is in a session that the child or one of its own opened, when one that belongs started it,
+//! or when it was seen to belong before. What opens a session of its own and loses its parent between two looks is found
+//! by its control group alone.
+
+use std::collections::HashMap;
+
+use procfs::process::{Process, all_processes};
+use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+
+/// One process that runs; what has ended and was not waited for yet is none.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its id.
+    pub pid: i32,
+    parent: i32,
+    session: i32,
+    /// When it started, in clock ticks since the machine did: with the id it names one process.
+    pub started: u64,
+    memory_bytes: u64,
+    ticks: u64,
+}
+
+/// Every process of this machine at one moment.
+#[derive(Default)]
+pub struct Table {
+    /// By process id.
+    entries: HashMap<i32, Entry>,
+}
+
+/// What a child and its own use.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Resident memory, in bytes; pages that several share count for each.
+    pub memory_bytes: u64,
+    /// Processes.
+    pub processes: u64,
+    /// Time on the processors of those that run, in seconds.
+    pub cpu_s: f64,
+}
+
+/// The processes of one run of a child.
+#[derive(Debug)]
+pub struct Family {
+    /// The sessions that it opened, the child's own first; by their id, with the start of the process that opened it.
+    sessions: HashMap<i32, u64>,
+    /// Those that were seen to belong, with their start.
+    known: HashMap<i32, u64>,
+}
+
+impl Table {
+    /// Looks at every process. Takes a few milliseconds: not for a thread that others wait for.
+    pub fn read() -> Self {
+        let page_bytes = procfs::page_size();
+        let entry = |process: Process| {
+            let stat = process.stat().ok().filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+            let entry = Entry {
+                pid: stat.pid,
+                parent: stat.ppid,
+                session: stat.session,
+                started: stat.starttime,
+                memory_bytes: stat.rss * page_bytes,
+                ticks: stat.utime + stat.stime,
+            };
+            Some((entry.pid, entry))
+        };
+        let entries = all_processes().into_iter().flatten().filter_map(Result::ok).filter_map(entry).collect();
+        Self { entries }
+    }
+}
+
+/// When a process started, in clock ticks; `None` when it does not run.
+pub fn started(pid: i32) -> Option<u64> {
+    let stat = Process::new(pid).and_then(|process| process.stat()).ok()?;
+    (!matches!(stat.state, 'Z' | 'X')).then_some(stat.starttime)
+}
+
+/// The start of a process that runs or has ended and was not waited for yet.
+pub fn start_of(pid: i32) -> Option<u64> {
+    Process::new(pid).and_then(|process| process.stat()).ok().map(|stat| stat.starttime)
+}
+
+impl Family {
+    /// The family of a process that opened a session of its own.
+    pub fn of(leader: i32, started: u64) -> Self {
+        Self { sessions: HashMap::from([(leader, started)]), known: HashMap::from([(leader, started)]) }
+    }
+
+    /// Those that run, as `table` has them; what is new is remembered.
+    pub fn members(&mut self, table: &Table) -> Vec<Entry> {
+        let own = getsid(None).map_or(0, Pid::as_raw_pid);
+        self.known.retain(|pid, started| table.entries.get(pid).is_some_and(|entry| entry.started == *started));
+        // An id that came into other hands is no session of ours any more.
+        self.sessions.retain(|id, started| table.entries.get(id).is_none_or(|entry| entry.started == *started));
+        loop {
+            let mut more = Vec::new();
+            for entry in table.entries.values().filter(|entry| !self.known.contains_key(&entry.pid)) {
+                let belongs = self.sessions.contains_key(&entry.session) || self.known.contains_key(&entry.parent);
+                if belongs && entry.session != own {
+                    more.push((entry.pid, entry.started));
+                }
+            }
+            if more.is_empty() {
+                break;
+            }
+            self.known.extend(more);
+        }
+        let members: Vec<Entry> = self.known.keys().filter_map(|pid| table.entries.get(pid)).copied().collect();
+        for entry in &members {
+            let opener = table.entries.get(&entry.session).map_or(entry.started, |opener| opener.started);
+            if entry.session != own {
+                self.sessions.entry(entry.session).or_insert(opener);
+            }
+        }
+        members
+    }
+
+    /// Takes in processes that are known to belong by other means.
+    pub fn include(&mut self, members: impl IntoIterator<Item = i32>) {
+        self.known.extend(members.into_iter().filter_map(|pid| Some((pid, started(pid)?))));
+    }
+
+    /// Ends all of them with KILL, again and again until none is left, at most a few dozen times. Takes milliseconds:
+    /// not for a thread that others wait for.
+    pub fn kill(&mut self) -> bool {
+        for _ in 0..50 {
+            let members = self.members(&Table::read());
+            if members.is_empty() {
+                return true;
+            }
+            for entry in members {
+                kill(entry);
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+}
+
+/// What these use together.
+pub fn usage(members: &[Entry]) -> Usage {
+    let ticks_per_second = procfs::ticks_per_second();
+    let ticks: u64 = members.iter().map(|entry| entry.ticks).sum();
+    Usage {
+        memory_bytes: members.iter().map(|entry| entry.memory_bytes).sum(),
+        processes: members.len() as u64,
+        cpu_s: ticks as f64 / ticks_per_second as f64,
+    }
+}
+
+/// Ends this very process, and none that has got its id since.
+fn kill(entry: Entry) {
+    let Some(pid) = Pid::from_raw(entry.pid) else { return };
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if started(entry.pid) == Some(entry.started) {
+        // It fails only when the process has ended by itself.
+        let _ = pidfd_send_signal(handle, Signal::KILL);
+    }
+}

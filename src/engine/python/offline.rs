@@ -1,0 +1,41 @@
+//! What commands do in a home folder by themselves, when no host runs there.
+
+use std::path::Path;
+
+use pyo3::prelude::*;
+
+use crate::base::error::Result;
+use crate::engine::python::convert::error_into_python;
+use crate::kernel::secrets::Secrets;
+
+/// Keeps a secret of a plugin.
+///
+/// # Errors
+/// As `Secrets::set`.
+#[pyfunction]
+pub fn set_secret(py: Python<'_>, home: &str, plugin: &str, name: &str, value: &str) -> PyResult<()> {
+    within(py, || Secrets::open(Path::new(home)).set(plugin, name, value))
+}
+
+/// Removes a secret of a plugin.
+///
+/// # Errors
+/// As `Secrets::remove`.
+#[pyfunction]
+pub fn remove_secret(py: Python<'_>, home: &str, plugin: &str, name: &str) -> PyResult<()> {
+    within(py, || Secrets::open(Path::new(home)).remove(plugin, name))
+}
+
+/// The names of a plugin's secrets.
+///
+/// # Errors
+/// As `Secrets::list`.
+#[pyfunction]
+pub fn list_secrets(py: Python<'_>, home: &str, plugin: &str) -> PyResult<Vec<String>> {
+    within(py, || Secrets::open(Path::new(home)).list(plugin))
+}
+
+/// Runs what may wait for the disk without holding the interpreter.
+fn within<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    py.detach(work).map_err(|error| error_into_python(py, &error))
+}
