@@ -83,6 +83,7 @@ impl App {
         log::start(&settings)?;
         let store = Store::open(&settings)?;
         let auth = Auth::open(&settings, &store)?;
+        let gate = Gate::open(&settings, &store)?;
         let listener = match http {
             Http::On => Some(server::bind(&settings)?),
             Http::Off => None,
@@ -96,6 +97,9 @@ impl App {
             (None, Some(bound)) => url_of(&settings, bound),
             (None, None) => String::new(),
         };
+        if http == Http::On {
+            gate.approvals().open(&url);
+        }
         let (registry, shutdown) = (Registry::new(), Shutdown::new());
         let secrets = Secrets::open(store.home());
         let processes = Processes::new(
@@ -116,7 +120,7 @@ impl App {
             processes,
             store,
             auth,
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            toolbox: Toolbox::new(registry.clone(), gate),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             registry,
             meters,

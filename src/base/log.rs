@@ -52,6 +52,11 @@ pub fn start(settings: &Settings) -> Result<()> {
             format!("log level {:?} is not valid ({error}): write it like info,plugbay=debug", settings.log_level);
         Error::new(Kind::Invalid, message)
     })?;
+    // The parser of shell lines tells what it reads, and a line may hold secrets.
+    let filter = ["expansion", "parse", "tokenize", "arithmetic"]
+        .iter()
+        .filter_map(|target| format!("{target}=off").parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     if SCRIBE.get().is_none() {
         let scribe = Scribe::start().map_err(|error| {
             Error::new(Kind::Unavailable, format!("no thread for the log: {error}")).with_source(error)

@@ -14,9 +14,6 @@ use crate::base::name::PluginId;
 pub struct Mcp {
     /// The servers whose tools are mounted.
     pub servers: Vec<McpServer>,
-    /// The principals whose client speaks for the person before it: what they answer to an elicitation counts as that
-    /// person's answer.
-    pub trusted_clients: Vec<String>,
 }
 
 /// One outside server. Its tools are named `NAME.tool`.
@@ -62,8 +59,6 @@ pub enum Way {
 struct Table {
     #[serde(default)]
     servers: Map<String, Value>,
-    #[serde(default)]
-    trusted_clients: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +100,7 @@ impl Mcp {
     pub fn read(table: &Value, folder: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let expected = |error: &dyn std::fmt::Display| format!("mcp is no table like [mcp.servers.files]: {error}");
         let table: Table = serde_json::from_value(table.clone()).map_err(|error| expected(&error))?;
-        let mut read = Self { servers: Vec::new(), trusted_clients: table.trusted_clients };
+        let mut read = Self::default();
         for (name, value) in table.servers {
             let problem = |error: &dyn std::fmt::Display| format!("in [mcp.servers.{name}]: {error}");
             let entry: Entry = serde_json::from_value(value).map_err(|error| problem(&error))?;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::base::mcp_servers::Mcp;
+use crate::base::permissions::Permissions;
 
 /// Who may ask without a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct Settings {
     pub auth: AuthMode,
     /// What the gate does with side effects.
     pub mode: Mode,
+    /// The rules that the operator has set.
+    pub permissions: Permissions,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Whether each request is a log line.
@@ -111,7 +114,7 @@ pub struct Settings {
     pub home: PathBuf,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
-    /// What the operator says of MCP: outside servers, trusted clients.
+    /// The outside MCP servers that are mounted.
     pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
@@ -126,6 +129,7 @@ impl Settings {
             plugins_dirs: Vec::new(),
             auth: AuthMode::default(),
             mode: Mode::default(),
+            permissions: Permissions::default(),
             log_format: LogFormat::default(),
             access_log: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -191,6 +195,16 @@ pub struct Limits {
     pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
+    /// From the filing of an approval to its end.
+    pub approval_time: Duration,
+    /// Calls that wait for a person; of one caller at most half of it.
+    pub approvals: usize,
+    /// Side effects of one caller within `breaker_time`; the next is asked for.
+    pub breaker_calls: usize,
+    /// The time in which they are counted.
+    pub breaker_time: Duration,
+    /// Failures of one tool in a row; then its side effects are asked for.
+    pub breaker_failures: usize,
 }
 
 impl Limits {
@@ -224,6 +238,11 @@ impl Default for Limits {
             ready_time: Duration::from_secs(10),
             stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
+            approval_time: Duration::from_secs(300),
+            approvals: 1000,
+            breaker_calls: 100,
+            breaker_time: Duration::from_secs(60),
+            breaker_failures: 5,
         }
     }
 }

@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::limits::LIMITS;
 use crate::base::mcp_servers::Mcp;
-use crate::base::rows::{Given, LIMITS, Partial, SETTINGS};
+use crate::base::permissions::{self, Said};
+use crate::base::rows::{Given, Partial, SETTINGS};
 use crate::base::settings::{AuthMode, Settings};
 
 /// The file that is read from the working directory unless another is named.
 const FILE: &str = "plugbay.toml";
+/// The table of rules, which has a reader of its own.
+const PERMISSIONS: &str = "permissions";
 
 /// What surrounds the process: the environment and the working directory.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +92,13 @@ fn read_file(path: &Path, surroundings: &Surroundings, partial: &mut Partial) ->
     let table: Map<String, Value> =
         toml::from_str(&text).map_err(|error| invalid(format!("{shown} is not TOML: {}", error.to_string().trim())))?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let said = permissions::of_toml(&text, &shown.to_string()).map_err(invalid)?;
+    let mode_twice = table.contains_key("mode") && said.as_ref().is_some_and(|said| said.mode.is_some());
+    if mode_twice {
+        return Err(invalid(format!("{shown}: the mode is given twice, as mode and in [permissions]: remove one")));
+    }
+    said.map_or(Ok(()), |said| take_permissions(said, &shown.to_string(), partial))?;
+    let table = table.into_iter().filter(|(name, _)| name != PERMISSIONS).collect();
     read_table(&table, &shown.to_string(), &folder, surroundings, partial)
 }
 
@@ -111,16 +122,27 @@ fn read_table(
             (row.set)(partial, &given).map_err(|expected| bad_value(source, name, value, &expected))?;
         } else if name == "limits" {
             read_limits(value, source, folder, partial)?;
+        } else if name == PERMISSIONS {
+            let said = permissions::of_json(value, source).map_err(invalid)?;
+            take_permissions(said, source, partial)?;
         } else if name == "mcp" {
             let variable = |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
             let read = Mcp::read(value, folder, &variable);
             partial.settings.mcp = read.map_err(|problem| invalid(format!("{source}: {problem}")))?;
         } else {
-            let known = SETTINGS.iter().map(|row| row.name).chain(["limits", "mcp"]);
+            let known = SETTINGS.iter().map(|row| row.name).chain(["limits", "mcp", PERMISSIONS]);
             return Err(unknown(source, "setting", name, known));
         }
     }
     Ok(())
+}
+
+/// Takes the rules of one source to those of the others; of several modes the last holds.
+fn take_permissions(said: Said, source: &str, partial: &mut Partial) -> Result<()> {
+    partial.settings.permissions.extend(said.permissions);
+    let Some(mode) = said.mode.map(Value::from) else { return Ok(()) };
+    let table = Map::from_iter([("mode".to_owned(), mode)]);
+    read_table(&table, source, Path::new(""), &Surroundings::default(), partial)
 }
 
 fn read_limits(table: &Value, source: &str, folder: &Path, partial: &mut Partial) -> Result<()> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use http::request::Parts as Head;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CompletionInfo, Extensions,
-    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, Reference, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CompletionInfo,
+    Extensions, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig, SubscriptionFilter,
+    Tool,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
@@ -22,6 +23,7 @@ use crate::base::json::Json;
 use crate::base::log;
 use crate::base::name::ToolName;
 use crate::base::shutdown::Shutdown;
+use crate::edge::mcp_asking::{self, Manner};
 use crate::edge::mcp_catalogue::{Changes, Shelf};
 use crate::edge::mcp_content::{self, Era, Promise};
 use crate::edge::mcp_progress::Reporter;
@@ -29,12 +31,14 @@ use crate::edge::mcp_prompts;
 use crate::edge::mcp_sessions::{Sessions, caller_of};
 use crate::edge::parts::Parts;
 use crate::edge::uri_template::{is_template, matched};
+use crate::kernel::approvals::Approval;
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
 use crate::kernel::contribution::Resource;
+use crate::kernel::gate::Patience;
 use crate::kernel::guarded::Guarded;
 use crate::kernel::handler::Answer;
 use crate::kernel::registry::{Plugin, Registry};
-use crate::kernel::toolbox::Toolbox;
+use crate::kernel::toolbox::{Ended, Toolbox};
 
 /// What a client is told of this server when it connects.
 const INSTRUCTIONS: &str = "The tools of this host's plugins. A tool without readOnlyHint changes something: a person may \
@@ -53,6 +57,8 @@ struct Shared {
     sessions: Sessions,
     shelf: Shelf,
     config: ServerConfig,
+    /// Clients whose own answers count as those of the person before them.
+    trusted: Vec<Box<str>>,
     call_time: Duration,
 }
 
@@ -78,6 +84,7 @@ impl Handler {
             sessions,
             shelf: Shelf::new(parts.registry.clone()),
             config,
+            trusted: parts.settings.permissions.trusted_clients.clone(),
             call_time: parts.settings.limits.call_time,
         };
         Self { shared: Arc::new(shared) }
@@ -96,21 +103,49 @@ impl Handler {
             _ => Promise::None,
         };
         let reporter = context.meta.get_progress_token().map(|token| Reporter::new(context.peer.clone(), token));
+        let progress = reporter.as_ref().map(Reporter::progress);
+        let is_trusted = self.shared.trusted.iter().any(|name| **name == *caller.principal.name());
+        let manner = Manner::of(context.client_capabilities(), is_trusted);
+        let gate = self.shared.toolbox.gate();
+        let comes_back = mcp_asking::comes_back(gate, manner, &caller.principal, &request);
+        let (notice, asked) = mcp_asking::notice(progress.clone());
+        let most = match (manner, era) {
+            // The question is the answer; the client puts it and comes back.
+            (Manner::Form | Manner::Address, Era::Modern) if !comes_back => Some(Duration::ZERO),
+            (Manner::Form | Manner::Address, Era::Legacy) => None,
+            _ if progress.is_some() && !comes_back => None,
+            _ => Some(mcp_asking::WAIT),
+        };
+        let patience = Patience { most, notice: Some(notice) };
         let call = ToolCall {
             tool,
             arguments: Arguments::of(request.arguments.unwrap_or_default()),
             principal: caller.principal.clone(),
             door: Door::Mcp,
-            progress: reporter.as_ref().map(Reporter::progress),
+            progress,
         };
-        let run = self.shared.toolbox.run(call);
+        let run = async {
+            let mut run = std::pin::pin!(self.shared.toolbox.run_patiently(call, &patience));
+            if era == Era::Modern || manner == Manner::Unasked {
+                return run.await;
+            }
+            let ask = mcp_asking::ask(&context.peer, gate, manner, asked);
+            tokio::select! {
+                ended = &mut run => ended,
+                () = ask => Err(Error::new(Kind::Internal, "asking a person has ended")),
+            }
+        };
         let outcome = match reporter {
             None => until(&context.ct, run).await,
             // What the tool has said is sent before its result: nothing may follow that.
             Some(reporter) => until(&context.ct, reporter.report_while(run)).await,
         };
         match outcome {
-            Ok(result) => Ok(mcp_content::result(&result, promise, era).into()),
+            Ok(Ended::Done(result)) => Ok(mcp_content::result(&result, promise, era).into()),
+            Ok(Ended::Pending(approval)) => {
+                let question = mcp_asking::input_required(manner, &approval).filter(|_| most == Some(Duration::ZERO));
+                Ok(question.map_or_else(|| pending(&approval, promise).into(), Into::into))
+            }
             Err(error) => {
                 log::report(&error);
                 match error.kind() {
@@ -359,6 +394,13 @@ fn era_of(version: Option<ProtocolVersion>) -> Era {
 
 fn cursor(request: Option<&PaginatedRequestParams>) -> Option<&str> {
     request?.cursor.as_deref()
+}
+
+/// A call that nobody has answered in time; the same call joins its approval.
+fn pending(approval: &Approval, promise: Promise) -> CallToolResult {
+    let tool = &approval.question.subject.tool;
+    let message = format!("{tool} waits for a person's leave: let them answer at {}, then call it again", approval.url);
+    mcp_content::failed("approval_pending", &message, promise)
 }
 
 fn no_prompt(name: &str) -> ErrorData {

@@ -7,6 +7,7 @@ pub mod clock; // 3.0
 pub mod failure; // 3.0
 pub mod forwarded; // 3.0
 pub mod frames; // 3.0
+pub mod mcp_asking; // 3.0
 pub mod mcp_content; // 3.0
 pub mod mcp_progress; // 3.0
 pub mod mcp_prompts; // 3.0

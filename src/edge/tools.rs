@@ -22,6 +22,7 @@ use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
 use crate::kernel::contribution::{Schema, Tool};
 use crate::kernel::provider::{Format, provider_names};
 use crate::kernel::registry::{Offered, Registry};
+use crate::kernel::specifier::Template;
 use crate::kernel::toolbox::Toolbox;
 
 /// The routes of the tools. The gate in front has put the [`Caller`] into the request's extensions.
@@ -76,7 +77,7 @@ impl<'a> Entry<'a> {
             parameters: tool.parameters.text(),
             output_schema: tool.output.as_ref().map(Schema::text),
             side_effect: tool.side_effect,
-            specifier_template: tool.specifier_template.as_deref(),
+            specifier_template: tool.specifier_template.as_ref().map(Template::as_str),
             group: tool.group.as_deref(),
             timeout_s: tool.timeout.as_secs_f64(),
         }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use plugbay::base::error::Kind;
-use plugbay::base::rows::{LIMITS, SETTINGS};
+use plugbay::base::limits::LIMITS;
+use plugbay::base::rows::SETTINGS;
 use plugbay::base::settings::{AuthMode, LogFormat, Mode, Settings};
 use plugbay::base::sources::Surroundings;
 use serde_json::{Value, json};

@@ -72,7 +72,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     Parts {
         installer,
         processes,
-        toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+        toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).unwrap()),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings,
         secrets,

@@ -10,6 +10,7 @@ use plugbay::kernel::auth::{Scope, Scopes};
 use plugbay::kernel::call::ToolCall;
 use plugbay::kernel::contribution::{Schema, Tool};
 use plugbay::kernel::handler::Answer;
+use plugbay::kernel::specifier::Template;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
@@ -148,7 +149,7 @@ async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
     let rich = Tool {
         output: Some(promise),
         side_effect: true,
-        specifier_template: Some("{path}".into()),
+        specifier_template: Some(Template::parse("{text}").unwrap()),
         group: Some("Files".into()),
         ..tool("files.write", |_| answer(&Value::Null))
     };
@@ -160,7 +161,7 @@ async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
         list["tools"][0],
         json!({
             "name": "files.write", "plugin": "kit", "description": "The tool files.write.", "parameters": parameters,
-            "output_schema": { "type": "string" }, "side_effect": true, "specifier_template": "{path}",
+            "output_schema": { "type": "string" }, "side_effect": true, "specifier_template": "{text}",
             "group": "Files", "timeout_s": 60.0,
         })
     );

@@ -28,6 +28,7 @@ use crate::engine::python::plan::{PlannedRoute, plan_of};
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
 use crate::kernel::registry::{Draft, Engine};
+use crate::kernel::specifier::Template;
 
 /// The contributions of one plugin before they are committed.
 #[pyclass(frozen, name = "Draft", module = "plugbay._core")]
@@ -289,7 +290,7 @@ impl DraftFace {
             parameters,
             output,
             side_effect,
-            specifier_template: specifier_template.map(Into::into),
+            specifier_template: specifier_template.map(Template::parse).transpose().map_err(fail)?,
             group: group.map(Into::into),
             timeout,
             handler: Arc::new(handler),

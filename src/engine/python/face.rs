@@ -23,6 +23,7 @@ use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::handler::RouteNote;
 use crate::kernel::provider::{Format, describe_all, provider_names};
 use crate::kernel::registry::Engine;
+use crate::kernel::specifier::Template;
 
 fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
     PythonEngine::current().map_err(|error| error_into_python(py, &error))
@@ -133,7 +134,7 @@ pub fn tools(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         row.set_item("parameters", tool.parameters.text().as_str())?;
         row.set_item("output", tool.output.as_ref().map(|schema| schema.text().as_str()))?;
         row.set_item("side_effect", tool.side_effect)?;
-        row.set_item("specifier_template", tool.specifier_template.as_deref())?;
+        row.set_item("specifier_template", tool.specifier_template.as_ref().map(Template::as_str))?;
         row.set_item("group", tool.group.as_deref())?;
         row.set_item("timeout_s", tool.timeout.as_secs_f64())?;
         rows.push(row);
