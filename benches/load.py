@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -34,6 +35,8 @@ class Sample:
     """Requests, messages or deliveries."""
     seconds: float
     cpu_s: float
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Further measures by name."""
 
     @property
     def cpu_us(self) -> float:

@@ -15,6 +15,7 @@ PACKAGES = ("plugbay", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", 
 HEADINGS = {
     "cpu_us": "CPU µs a {unit}",
     "rate": "{unit}s a second",
+    "p50_us": "µs to an answer alone, median",
     "start_ms": "ms to the first answer",
     "memory_mib": "MiB resident, idle",
 }

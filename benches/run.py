@@ -11,9 +11,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from cases import OURS, Case, Entry, cases
+from cases import OURS, Case, Entry
 from load import ROOT, missing
 from process import BenchError, Running
+from proxy import cases
 from report import Result, comparison, put, setting
 
 
@@ -61,6 +62,8 @@ def loaded(case: Case, entries: list[Entry], rounds: int, seconds: float) -> Res
                     continue
                 result.add(entry.name, "cpu_us", sample.cpu_us)
                 result.add(entry.name, "rate", sample.rate)
+                for measure, value in sample.more.items():
+                    result.add(entry.name, measure, value)
                 say(f"  round {turn + 1}: {entry.name}: {sample.cpu_us:.1f} µs, {sample.rate:,.0f}/s")
     return result
 

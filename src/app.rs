@@ -107,13 +107,17 @@ impl App {
             store.clone(),
             registry.clone(),
             (settings.limits.clone(), shutdown.clone()),
-            Arc::new(|_| Arc::default()),
+            Arc::new({
+                let secrets = secrets.clone();
+                move |plugin| secrets.headers(plugin)
+            }),
         );
         let settings = Arc::new(settings);
         let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
             secrets,
+            upstreams: Arc::new(processes.clone()),
             processes,
             store,
             auth,

@@ -29,10 +29,12 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::face::{
         channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
-        reset, tools, withdraw,
+        reset, routes, tools, withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;
+    #[pymodule_export]
+    use crate::engine::python::json_text::plain_json;
     #[pymodule_export]
     use crate::engine::python::offline::{list_secrets, remove_secret, set_secret};
     #[pymodule_export]

@@ -1,24 +1,28 @@
 """Each example is started on a real host and used as a reader would use it."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proxied import NODE
 
 from plugbay import registry
 from plugbay.testing import RunningHost, running_host
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ["chat", "guestbook", "notes", "ping", "ticker"]
+NAMES = ["chat", "guestbook", "node-clock", "notes", "ping", "ticker"]
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[RunningHost]:
     """A host with all the examples, in which tools with side effects may run."""
-    with running_host(plugins_dirs=[EXAMPLES], mode="autonomous") as host:
-        yield host
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.pathsep.join([str(NODE), os.environ["PATH"]]))
+        with running_host(plugins_dirs=[EXAMPLES], mode="autonomous") as host:
+            yield host
 
 
 def call(host: RunningHost, tool: str, **arguments: Any) -> Any:
@@ -153,3 +157,22 @@ def test_the_starlette_application_is_mounted_unchanged(host: RunningHost) -> No
     with host.websocket("/api/guestbook/echo") as socket:
         socket.send("hello")
         assert socket.recv(timeout=10) == "hello"
+
+
+def test_node_clock_answers_streams_and_talks(host: RunningHost) -> None:
+    said = host.http.get("/api/plugins/node-clock/rpc/time").json()
+    assert (said["time"][:2], said["user"]) == ("20", "owner")
+    assert host.http.get("/api/plugins/node-clock/rpc/none").status_code == 404
+    with host.http.stream("GET", "/api/plugins/node-clock/rpc/events?every_ms=20") as stream:
+        lines = stream.iter_lines()
+        events = [next(line for line in lines if line.startswith("data: ")) for _ in range(3)]
+    assert all(json.loads(event.removeprefix("data: "))["time"] for event in events)
+    with host.websocket("/plugin-ws/node-clock") as socket:
+        assert json.loads(socket.recv(timeout=10)) == {"hello": "owner"}
+        socket.send("hello")
+        while (heard := json.loads(socket.recv(timeout=10))).get("asked") is None:
+            assert heard["time"]
+        assert heard["asked"] == "hello"
+        assert socket.ping().wait(10)
+        socket.close(4000, "bye")
+        assert socket.close_code == 4000

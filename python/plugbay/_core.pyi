@@ -25,11 +25,13 @@ __all__ = [
     "loader_given_up",
     "log",
     "mounts",
+    "plain_json",
     "plugins",
     "provider_tools",
     "record",
     "remove_secret",
     "reset",
+    "routes",
     "rules_of_settings",
     "set_secret",
     "tools",
@@ -62,6 +64,7 @@ class Draft:
         self,
         prefix: str | None,
         patterns: Sequence[str] | None,
+        routes: Sequence[Any],
         app: Callable[..., Awaitable[None]],
         state: dict[str, Any],
         openapi: Callable[[], Any] | None,
@@ -69,6 +72,7 @@ class Draft:
         """Put an ASGI 3 app at ``/api/<prefix>``, or at ``/api/plugins/<id>``.
 
         ``patterns`` are its paths below the prefix in Starlette's form; ``None`` means that it may answer any.
+        ``routes`` are ``plugbay.fastapi.Planned``s in the order in which they are tried.
         ``state`` is copied into each scope's ``state``. ``openapi`` returns an OpenAPI document (a dict) with whole
         paths. ``scope["root_path"]`` is the mount.
         """
@@ -77,6 +81,7 @@ class Draft:
         self,
         prefix: str | None,
         patterns: Sequence[str],
+        routes: Sequence[Any],
         app: Callable[..., Awaitable[None]],
         state: dict[str, Any],
         openapi: Callable[[], Any] | None,
@@ -167,6 +172,12 @@ def facades() -> list[tuple[str, str, Callable[[], Any]]]:
 
 def mounts() -> list[tuple[str, str, Callable[..., Awaitable[None]]]]:
     """``(prefix, plugin, app)``, by prefix: what ``plugbay routes`` lists."""
+
+def plain_json(value: Any) -> bytes | None:
+    """The JSON text of a value as FastAPI writes it without a response model; ``None`` when that is not certain."""
+
+def routes() -> list[tuple[str, str, list[str], str, str | None, bool, str | None]]:
+    """``(prefix, plugin, methods, path, name, compiled, reason)``, a mount's in the order in which they are tried."""
 
 def withdraw(id: str) -> bool:
     """Take a plugin out. The Python objects that it offered are let go before this returns."""

@@ -31,7 +31,7 @@ def load(flags: Mapping[str, Any], paths: Sequence[Path] = ()) -> None:
     results()
     everything = discovery.discover(settings.home, settings.folders)
     named = (found for path in paths for found in discovery.at(path))
-    loader.load(named if paths else everything, settings.hook_time_s)
+    loader.load(named if paths else everything, settings.hook_time_s, fast_routes=settings.fast_routes)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class HostSettings:
     hook_time_s: float
     log_level: str
     ready_json: bool
+    fast_routes: bool
 
     @classmethod
     def of(cls, host: _core.Host) -> HostSettings:
@@ -57,6 +58,7 @@ class HostSettings:
             hook_time_s=read["hook_time_s"],
             log_level=read["log_level"],
             ready_json=read["ready_json"],
+            fast_routes=read["fast_routes"],
         )
 
 
@@ -217,7 +219,7 @@ class BackgroundHost:
 
 def _bring_up(host: _core.Host, settings: HostSettings, sources: Sources) -> None:
     with _few_collections():
-        loader.load(sources(settings), settings.hook_time_s)
+        loader.load(sources(settings), settings.hook_time_s, fast_routes=settings.fast_routes)
     host.open()
     # A plugin whose startup hook failed was withdrawn by the core.
     loader.let_go()

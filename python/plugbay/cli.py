@@ -95,7 +95,7 @@ def _load_options(function: Function) -> Function:
 @click.option("--trust-proxy", multiple=True, metavar="CIDR", help="Proxies whose Forwarded headers are believed.")
 @click.option("--tls-cert", type=click.Path(), help="The certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(), help="The private key (PEM).")
-@click.option("--fast-routes", type=_on_off, help="Reserved for compiled FastAPI routes; no effect yet.")
+@click.option("--fast-routes", type=_on_off, help="Whether FastAPI routes are compiled; on by default.")
 def serve(**given: Any) -> None:
     """Run a host."""
     from plugbay import _runner
@@ -169,8 +169,17 @@ def routes(url: str | None, as_json: bool, **given: Any) -> None:
     if as_json:
         _say(listing.as_json({"routes": rows}))
     else:
-        cells = ((" ".join(row["methods"]), row["path"], row["plugin"]) for row in rows)
-        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN")))
+        cells = (
+            (
+                " ".join(row["methods"]),
+                row["path"],
+                row["plugin"],
+                "compiled" if row["compiled"] else "asgi",
+                row["reason"],
+            )
+            for row in rows
+        )
+        _say(listing.table(cells, ("METHOD", "PATH", "PLUGIN", "RUNS", "REASON")))
 
 
 @main.command()

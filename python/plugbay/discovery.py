@@ -42,7 +42,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A folder with ``manifest.json``: a plugin that is a process. ``half`` is the Python package in it, if it is one."""
+    """A folder with ``manifest.json``: a plugin that is a process. ``half`` is the Python package in it, if any."""
 
     source: str
     folder: Path

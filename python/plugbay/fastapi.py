@@ -23,6 +23,27 @@ if TYPE_CHECKING:
 App = Callable[..., Awaitable[None]]
 
 
+Segment = tuple[str, str | None, str]
+"""What stands between two slashes of a path: the text before a parameter, its convertor, the text after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A route for the core's table.
+
+    ``segments`` is ``None`` when nobody can say which paths it takes, ``methods`` is ``None`` when it takes any, and
+    empty when it answers no plain request at all. The rest is for lists, but ``handler``.
+    """
+
+    segments: list[Segment] | None
+    methods: list[str] | None
+    path: str
+    shown_methods: list[str]
+    name: str | None
+    reason: str | None
+    handler: Any
+
+
 @dataclass(slots=True)
 class Mount:
     """An app on its way to the core. ``path`` is where it will stand, as ``/api/plugins/ping``."""
@@ -31,6 +52,24 @@ class Mount:
     app: App
     lifespan: Lifespan = field(repr=False)
     is_router: bool
+    slow: list[Any] = field(default_factory=list, repr=False)
+    """The routers, or the app itself, that are not to be compiled."""
+
+    def planned(self, off: str | None) -> list[Planned]:
+        """Its routes in the order in which they are tried, each with its compiled handler or why it has none.
+
+        ``off`` says why none of them is compiled, when none is to be.
+        """
+        if _is_a(self.app, "fastapi.applications", "FastAPI"):
+            from plugbay.compiled.plan import plan
+
+            asked = "the plugin asks for ASGI" if self.app in self.slow else None
+            return plan(self, off or asked)
+        reason = off or "not an app of FastAPI's"
+        routes = routes_of(self.app, self.path if self.is_router else "")
+        rows = [(route.methods, f"{self.path}{route.path}", route.name) for route in routes]
+        rows = rows or [(["ANY"], f"{self.path}/…", None)]
+        return [Planned(None, None, path, methods, name, reason, None) for methods, path, name in rows]
 
     def patterns(self) -> list[str] | None:
         """The paths that it has, below its own, in Starlette's form; ``None`` when nobody can know."""

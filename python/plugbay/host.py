@@ -44,10 +44,13 @@ class PluginHost:
     ``ConflictError`` when this plugin already offers the name. A name that another plugin holds fails the commit.
     """
 
-    def __init__(self, manifest: PluginManifest, draft: _core.Draft, folder: Path | None) -> None:
+    def __init__(
+        self, manifest: PluginManifest, draft: _core.Draft, folder: Path | None, *, fast_routes: bool = True
+    ) -> None:
         self._manifest = manifest
         self._draft = draft
         self._folder = folder
+        self._off = None if fast_routes else "fast_routes is off"
         self._mounts: dict[str, Mount] = {}
         self._lifespans: list[Lifespan] = []
         self._closed = False
@@ -62,11 +65,14 @@ class PluginHost:
         """The logger ``plugin.<id>``."""
         return logging.getLogger(f"plugin.{self._manifest.id}")
 
-    def add_router(self, router: Any, prefix: str | None = None) -> None:
+    def add_router(self, router: Any, prefix: str | None = None, *, compiled: bool = True) -> None:
         """Answer HTTP requests and WebSockets at ``/api/plugins/<id>``, or at ``/api/<prefix>``.
 
         ``router`` is a FastAPI ``APIRouter``; several of them at one prefix answer together. A FastAPI app, a Starlette
         app or any other ASGI 3 app is mounted as it is, alone at its prefix, with its lifespan and its middleware.
+
+        Routes of FastAPI are compiled to handlers of the core where that gives the same answers; ``compiled=False``
+        leaves them to FastAPI's own ASGI app. ``plugbay routes`` shows which are.
         """
         self._check_open("add_router")
         prefix = None if prefix is None else _checked_prefix(prefix)
@@ -81,8 +87,10 @@ class PluginHost:
             include(fresh, router)
         else:
             fresh = mount_of_app(path, router)
+        if not compiled:
+            fresh.slow.append(router)
         if mount is None:
-            self._take(fresh, prefix)
+            self._take(fresh)
 
     def add_agent_tool(self, tool: AgentTool | Callable[..., Any]) -> None:
         """Offer a tool to agents, people and programs.
@@ -191,15 +199,13 @@ class PluginHost:
         else:
             self._draft.add_hook(moment, name, functools.partial(_call_plain, hook), False)
 
-    def _take(self, mount: Mount, prefix: str | None) -> None:
+    def _take(self, mount: Mount) -> None:
         """Keep a mount until the setup is over, with the hooks that start and stop its app."""
         lifespan = mount.lifespan
         self._draft.add_hook("startup", f"lifespan of {mount.path}", lifespan.startup, True)
         self._draft.add_hook("shutdown", f"lifespan of {mount.path}", lifespan.shutdown, True)
         self._lifespans.append(lifespan)
         self._mounts[mount.path] = mount
-        if not mount.is_router:
-            self._draft.add_mount(prefix, mount.patterns(), mount.app, lifespan.state, mount.openapi())
 
     def _check_open(self, what: str) -> None:
         if self._closed:
@@ -222,19 +228,23 @@ class PluginHost:
         mounts, self._mounts = self._mounts, {}
         lifespans, self._lifespans = self._lifespans, []
         for mount in mounts.values():
-            if mount.is_router:
-                prefix = mount.path.removeprefix("/api/")
-                own = prefix == f"plugins/{self._manifest.id}"
-                patterns = mount.patterns()
-                self._draft.add_router_mount(
-                    None if own else prefix,
-                    ["/{path:path}"] if patterns is None else patterns,
-                    mount.app,
-                    mount.lifespan.state,
-                    mount.openapi(),
-                )
+            self._add(mount)
         self._draft.commit()
         return lifespans
+
+    def _add(self, mount: Mount) -> None:
+        """Put a mount, whose routes are all known now, into the draft."""
+        prefix = mount.path.removeprefix("/api/")
+        own = prefix == f"plugins/{self._manifest.id}"
+        patterns, planned = mount.patterns(), mount.planned(self._off)
+        for reason in {each.reason for each in planned if each.reason and each.reason.startswith("this FastAPI")}:
+            self.log.warning("the routes at %s run on ASGI: %s", mount.path, reason)
+        rest = (mount.app, mount.lifespan.state, mount.openapi())
+        if mount.is_router:
+            patterns = ["/{path:path}"] if patterns is None else patterns
+            self._draft.add_router_mount(None if own else prefix, patterns, planned, *rest)
+        else:
+            self._draft.add_mount(None if own else prefix, patterns, planned, *rest)
 
     def _abandon(self) -> None:
         """Give the plugin up: nothing of it serves, and a ``setup`` that still runs can add nothing more."""

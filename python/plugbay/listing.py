@@ -12,7 +12,7 @@ from typing import Any
 from plugbay import _core
 from plugbay._registry import registry
 from plugbay.client import HostClient
-from plugbay.fastapi import Route, routes_of
+from plugbay.fastapi import routes_of
 
 Row = dict[str, Any]
 
@@ -56,32 +56,16 @@ def failed_row(error: Mapping[str, Any]) -> Row:
 
 def routes_here() -> list[Row]:
     """The routes of the plugins of this process, WebSockets among them, in the order in which they are tried."""
-    rows = []
-    for prefix, plugin, app in _core.mounts():
-        base = f"/api/{prefix}"
-        rows += [_route_row(route, plugin, base) for route in routes_of(app, base)] or [
-            {"methods": ["ANY"], "path": f"{base}/…", "plugin": plugin, "name": None}
-        ]
-    return rows
+    names = ("methods", "path", "plugin", "name", "compiled", "reason")
+    return [
+        dict(zip(names, (methods, path, plugin, name, compiled, reason), strict=True))
+        for _prefix, plugin, methods, path, name, compiled, reason in _core.routes()
+    ]
 
 
 def routes_there(client: HostClient) -> list[Row]:
-    """The routes of a running host, as its OpenAPI document says, and the mounts that it says nothing of."""
-    rows: list[Row] = []
-    paths: Mapping[str, Mapping[str, Any]] = client.get("/openapi.json").get("paths", {})
-    plugins = [plugin for plugin in client.get("/api/host/plugins")["plugins"] if plugin["kind"] is not None]
-    for plugin in plugins:
-        for base in plugin["offers"]["routes"]:
-            below = [path for path in paths if path == base or path.startswith(f"{base}/")]
-            rows += [
-                {
-                    "methods": sorted(method.upper() for method in paths[path]),
-                    "path": path,
-                    "plugin": plugin["id"],
-                    "name": next(iter(paths[path].values())).get("operationId"),
-                }
-                for path in below
-            ] or [{"methods": ["ANY"], "path": f"{base}/…", "plugin": plugin["id"], "name": None}]
+    """The routes of a running host."""
+    rows: list[Row] = client.get("/api/host/routes")["routes"]
     return rows
 
 
@@ -146,10 +130,6 @@ def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> str:
 def as_json(value: Any) -> str:
     """A value as JSON for a program or a curious person."""
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _route_row(route: Route, plugin: str, base: str) -> Row:
-    return {"methods": route.methods, "path": base + route.path, "plugin": plugin, "name": route.name}
 
 
 def _cell(value: object) -> str:

@@ -76,8 +76,11 @@ _lock = threading.RLock()
 """Held while plugins are loaded or let go, so that two threads do not load one plugin twice."""
 
 
-def load(found: Iterable[Found | Given], hook_time_s: float = HOOK_TIME_S) -> None:
-    """Load each plugin in turn. What is loaded already is passed over; what failed before is tried again."""
+def load(found: Iterable[Found | Given], hook_time_s: float = HOOK_TIME_S, *, fast_routes: bool = True) -> None:
+    """Load each plugin in turn. What is loaded already is passed over; what failed before is tried again.
+
+    ``fast_routes`` says whether routes of FastAPI are compiled.
+    """
     with _lock:
         let_go()
         thread = LoaderThread()
@@ -87,11 +90,11 @@ def load(found: Iterable[Found | Given], hook_time_s: float = HOOK_TIME_S) -> No
                     _core.record(each.source, None, each.stage, each.code, each.message, None)
                 elif all(loaded.source != each.source for loaded in _loaded.values()):
                     if not isinstance(each, Child):
-                        _load(each, thread, hook_time_s)
+                        _load(each, thread, hook_time_s, fast_routes)
                     elif each.half is None:
                         _load_child(each)
                     else:
-                        _load(each.half, thread, hook_time_s, each.folder)
+                        _load(each.half, thread, hook_time_s, fast_routes, each.folder)
         finally:
             thread.close()
 
@@ -122,13 +125,17 @@ def _load_child(found: Child) -> None:
 
 
 def _load(
-    found: Module | Installed | Given, thread: LoaderThread, hook_time_s: float, child: Path | None = None
+    found: Module | Installed | Given,
+    thread: LoaderThread,
+    hook_time_s: float,
+    fast_routes: bool,
+    child: Path | None = None,
 ) -> None:
     """Load a Python plugin; ``child`` is the folder whose ``manifest.json`` describes its other half."""
     attempt = _Attempt(found.source)
     try:
         plugin = thread.run(lambda: _import(found, attempt), hook_time_s)
-        host = _open(plugin, found, attempt)
+        host = _open(plugin, found, attempt, fast_routes)
         if child is not None:
             host._add_child(child)
         attempt.host, attempt.stage = host, "setup"
@@ -201,7 +208,7 @@ def _import_entry_point(found: Installed, attempt: _Attempt) -> object:
     return found.entry_point.load()
 
 
-def _open(plugin: BackendPlugin, found: Module | Installed | Given, attempt: _Attempt) -> PluginHost:
+def _open(plugin: BackendPlugin, found: Module | Installed | Given, attempt: _Attempt, fast_routes: bool) -> PluginHost:
     """Read the manifest and open a draft. Raises ``InvalidError`` for a bad id, name or ``host_api``."""
     attempt.stage = "read"
     manifest = getattr(plugin, "manifest", None)
@@ -214,7 +221,8 @@ def _open(plugin: BackendPlugin, found: Module | Installed | Given, attempt: _At
     if not all(isinstance(value, str) for value in fields):
         raise InvalidError(f"each field of a manifest is a text, found {fields!r}: quote them")
     attempt.plugin = manifest.id
-    return PluginHost(manifest, _core.Draft(attempt.source, *fields), _folder_of(plugin, found))
+    draft = _core.Draft(attempt.source, *fields)
+    return PluginHost(manifest, draft, _folder_of(plugin, found), fast_routes=fast_routes)
 
 
 def _set_up(plugin: BackendPlugin, host: PluginHost) -> None:

@@ -21,6 +21,8 @@ pub struct Limit {
 pub enum Slot<'a> {
     /// A number of bytes or of things, at least one.
     Number(&'a mut usize),
+    /// The same, or 0 for no limit at all.
+    Perhaps(&'a mut Option<usize>),
     /// A time, given in seconds.
     Time(&'a mut Duration),
 }
@@ -35,6 +37,10 @@ impl Slot<'_> {
             Self::Number(place) => {
                 *place = given.number(1, usize::MAX as u64, "a whole number from 1, for example 1048576")? as usize;
             }
+            Self::Perhaps(place) => {
+                let number = given.number(0, usize::MAX as u64, "a whole number, 0 for no limit")? as usize;
+                *place = (number > 0).then_some(number);
+            }
             Self::Time(place) => *place = given.seconds()?,
         }
         Ok(())
@@ -44,14 +50,20 @@ impl Slot<'_> {
     pub fn value(&self) -> Value {
         match self {
             Self::Number(place) => Value::from(**place),
+            Self::Perhaps(place) => Value::from(place.unwrap_or(0)),
             Self::Time(place) => Value::from(place.as_secs_f64()),
         }
     }
 }
 
 /// Every limit.
-pub const LIMITS: [Limit; 24] = [
+pub const LIMITS: &[Limit] = &[
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
+    Limit {
+        name: "proxy_body_bytes",
+        help: "bytes of a request's body to a plugin's server; 0 is no limit",
+        slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
+    },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
         name: "head_time_s",

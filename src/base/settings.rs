@@ -153,6 +153,8 @@ impl Settings {
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of the body of a request to a plugin's server, which passes as a stream; none means no limit.
+    pub proxy_body_bytes: Option<usize>,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// From the first byte of a head to its end.
@@ -213,6 +215,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 16 << 20,
+            proxy_body_bytes: None,
             head_bytes: 64 << 10,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

@@ -163,7 +163,7 @@ fn read_environment(surroundings: &Surroundings, partial: &mut Partial) -> Resul
             set.map_err(|expected| bad_value("environment", name, &value, &expected))?;
         }
     }
-    for row in &LIMITS {
+    for row in LIMITS {
         let name = format!("PLUGBAY_LIMITS_{}", row.name.to_ascii_uppercase());
         if let Some(value) = text(&name)? {
             let set = (row.slot)(&mut partial.settings.limits).set(&Given { value: &value, folder });

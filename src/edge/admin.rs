@@ -24,6 +24,7 @@ use crate::edge::{approvals, assets, docs, installs, page, permissions, processe
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
+use crate::kernel::handler::RouteNote;
 use crate::kernel::registry::{Plugin, Registry};
 
 /// The routes of the host itself, without a fallback. Each request must carry its [`Caller`] as an extension.
@@ -37,6 +38,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/plugins/{id}", get(plugin))
         .route("/api/host/errors", get(errors))
         .route("/api/host/channels", get(channels))
+        .route("/api/host/routes", get(routes))
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
         .merge(processes::router())
         .merge(tokens::router())
@@ -99,6 +101,29 @@ async fn channels(State(parts): State<Parts>) -> Response {
     json(StatusCode::OK, &object!({"channels": list}))
 }
 
+/// The routes of all mounts, those of one mount in the order in which they are tried.
+async fn routes(State(parts): State<Parts>) -> Response {
+    let snapshot = parts.registry.snapshot();
+    let mut mounts: Vec<_> = snapshot.mounts().collect();
+    mounts.sort_by_key(|mount| (mount.prefix.as_str(), mount.plugin.manifest.id.as_str()));
+    let mut list = Vec::new();
+    for mount in mounts {
+        let plugin = mount.plugin.manifest.id.as_str();
+        let row = |note: &RouteNote| {
+            object!({
+                "methods": note.methods,
+                "path": note.path,
+                "plugin": plugin,
+                "name": note.name,
+                "compiled": note.is_compiled,
+                "reason": note.reason,
+            })
+        };
+        list.extend(mount.handler.routes().iter().map(row));
+    }
+    json(StatusCode::OK, &object!({"routes": list}))
+}
+
 fn status(parts: &Parts, started: Instant) -> Response {
     let snapshot = parts.registry.snapshot();
     let (calls, failures) = parts.toolbox.tally();
@@ -107,6 +132,8 @@ fn status(parts: &Parts, started: Instant) -> Response {
         Mode::Plan => "plan",
         Mode::Autonomous => "autonomous",
     };
+    let notes = || snapshot.mounts().flat_map(|mount| mount.handler.routes());
+    let compiled = notes().filter(|note| note.is_compiled).count();
     let auth = if parts.settings.auth == AuthMode::Token { "token" } else { "none" };
     let status = object!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -122,6 +149,7 @@ fn status(parts: &Parts, started: Instant) -> Response {
         "tools": snapshot.tools().count(),
         "channels": snapshot.channels().len(),
         "errors": parts.registry.errors().len(),
+        "routes": {"compiled": compiled, "asgi": notes().count() - compiled},
         "tool_calls": calls,
         "tool_failures": failures,
         "approvals": parts.toolbox.gate().approvals().pending().len(),

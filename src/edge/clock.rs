@@ -76,6 +76,8 @@ pub struct Pulse {
     head_begun: AtomicBool,
     /// The client sends no more.
     ended: AtomicBool,
+    /// An answer's body ended in a failure.
+    broken_off: AtomicBool,
     /// The last write found no room.
     blocked: AtomicBool,
     /// The watched handler is out of time.
@@ -107,6 +109,16 @@ impl Pulse {
     /// Whether the client sends no more.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// An answer's body failed half-way, so that its end must not look like one.
+    pub fn break_off(&self) {
+        self.broken_off.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an answer's body failed half-way.
+    pub fn is_broken_off(&self) -> bool {
+        self.broken_off.load(Ordering::Relaxed)
     }
 
     /// Bytes went.

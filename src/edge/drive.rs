@@ -117,6 +117,8 @@ async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
     let mut wire = parts.io.into_inner();
     match end {
         End::Closed if link.pulse.has_ended() => {}
+        // A client that reads until the end would take half an answer for a whole one.
+        End::Closed if link.pulse.is_broken_off() => wire.reset(),
         End::Closed => linger(&mut wire, &limits).await,
         End::Late(Waiting::Head) => {
             let _ = timeout(LINGER_TIME, wire.write_all(&late_head(&limits))).await;

@@ -1,11 +1,16 @@
 //! One accepted connection as its requests see it, and its seat among all connections.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::base::error::{Error, Kind, Result};
 use crate::edge::clock::Pulse;
 use crate::edge::metrics::Metrics;
 
@@ -43,6 +48,29 @@ pub struct Link {
     pub pulse: Pulse,
     /// Where its requests are counted.
     pub metrics: Metrics,
+}
+
+impl Link {
+    /// Waits for an answer, at most `limit`. On HTTP/1 the connection's own clock keeps the time, which costs no timer.
+    ///
+    /// # Errors
+    /// `Timeout`: there was none.
+    pub async fn within<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Result<T> {
+        let late = || {
+            let message = format!("the handler gave no answer within {} s", limit.as_secs_f64());
+            Error::new(Kind::Timeout, message)
+        };
+        if self.protocol == Protocol::Http2 {
+            return tokio::time::timeout(limit, answer).await.map_err(|_| late());
+        }
+        self.pulse.watch_answer();
+        let mut answer = pin!(answer);
+        poll_fn(|context| match answer.as_mut().poll(context) {
+            Poll::Pending if self.pulse.is_overdue() => Poll::Ready(Err(late())),
+            answer => answer.map(Ok),
+        })
+        .await
+    }
 }
 
 /// One request on a connection: begins when its head is read, ends when this is dropped.

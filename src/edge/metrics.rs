@@ -63,6 +63,7 @@ struct Counters {
     answers: [[AtomicU64; CLASSES.len()]; GROUPS.len()],
     latency: Latency,
     connections: AtomicI64,
+    tunnels: AtomicI64,
     refused: AtomicU64,
     panics: AtomicU64,
 }
@@ -105,6 +106,12 @@ impl Metrics {
         self.0.connections.load(Ordering::Relaxed)
     }
 
+    /// Counts a WebSocket to a plugin's server for as long as what is returned lives.
+    pub fn tunnel(&self) -> OpenTunnel {
+        self.0.tunnels.fetch_add(1, Ordering::Relaxed);
+        OpenTunnel(self.0.clone())
+    }
+
     /// Counts a connection beyond the limit.
     pub fn refused(&self) {
         self.0.refused.fetch_add(1, Ordering::Relaxed);
@@ -125,6 +132,15 @@ impl Metrics {
             written.clear();
         }
         written
+    }
+}
+
+/// A WebSocket to a plugin's server, counted until this is dropped.
+pub struct OpenTunnel(Arc<Counters>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -153,6 +169,8 @@ impl Collector for View {
         count(&mut encoder, "task_panics", "Tasks and requests that panicked and were caught", panics)?;
         count(&mut encoder, "connections_refused", "Connections beyond the limit", refused)?;
         gauge(&mut encoder, "connections", "Open connections", self.metrics.connections())?;
+        let tunnels = self.metrics.0.tunnels.load(Ordering::Relaxed);
+        gauge(&mut encoder, "tunnels", "Open WebSockets to plugins' servers", tunnels)?;
         gauge(&mut encoder, "ready", "1 when all plugins are loaded", i64::from(self.parts.ready.get()))
     }
 }

@@ -16,6 +16,7 @@ use crate::kernel::registry::Registry;
 use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::toolbox::Toolbox;
+use crate::kernel::upstream::Upstreams;
 
 /// What the ways in need; the app makes it. Cloning is cheap.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub struct Parts {
     pub toolbox: Toolbox,
     /// What moves frames.
     pub hub: Hub,
+    /// The plugins that are processes of their own.
+    pub upstreams: Arc<dyn Upstreams>,
     /// How much plugins are asked.
     pub meters: Meters,
     /// What ends everything.

@@ -57,6 +57,9 @@ impl http_body::Body for Outgoing {
             Content::Kernel(body) => ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)),
             Content::Axum(body) => ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)),
         };
+        if let Some(Err(_)) = &frame {
+            self.account.turn().link().pulse.break_off();
+        }
         if let Some(Ok(_)) = &frame
             && self.account.turn().link().protocol == Protocol::Http2
             && !self.is_end_stream()

@@ -1,25 +1,24 @@
 //! A path below `/api` → the plugin's mount that answers it.
 //!
 //! Paths stay percent-encoded, and a plugin's answer passes byte for byte. What belongs to the host below a plugin's
-//! prefix (`assets`, `rpc`) is left to the host's own router.
+//! prefix is left to others: `assets` to the host's own router, `rpc` to the proxy.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 use http::StatusCode;
 use http::request::Parts as Head;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::edge::link::{Link, Protocol};
+use crate::edge::handshake::{self, Asked};
+use crate::edge::link::Link;
 use crate::edge::parts::Parts;
+use crate::edge::plugin_ws;
 use crate::edge::reply;
-use crate::edge::socket::{Asked, Terms, unasked};
+use crate::edge::socket::{self, Terms, unasked};
 use crate::kernel::call::{Body, Caller, Request, Response};
 use crate::kernel::contribution::Mount;
-use crate::kernel::registry::{Offered, Snapshot};
+use crate::kernel::registry::{Offered, Plugin};
+use crate::kernel::upstream::Standing;
 
 /// What begins the path of everything that a plugin may answer.
 const API: &str = "/api/";
@@ -28,6 +27,10 @@ const API: &str = "/api/";
 pub enum Found {
     /// A plugin.
     Mount(Arc<Offered<Mount>>),
+    /// A plugin's server.
+    Server,
+    /// A plugin's server, over a WebSocket.
+    Tunnel,
     /// Nobody, though plugins' paths begin like it.
     Nobody,
     /// The host's own router.
@@ -35,25 +38,24 @@ pub enum Found {
 }
 
 /// Finds who answers `path`.
-pub fn find(snapshot: &Snapshot, path: &str) -> Found {
-    let Some(below) = path.strip_prefix(API).filter(|below| !is_or_begins(below, "host")) else { return Found::Host };
-    if is_reserved(snapshot, below) {
-        return Found::Host;
+pub fn find(parts: &Parts, path: &str) -> Found {
+    let Some(below) = path.strip_prefix(API).filter(|below| !is_or_begins(below, "host")) else {
+        return if is_or_begins(path, plugin_ws::ROOT) { Found::Tunnel } else { Found::Host };
+    };
+    let snapshot = parts.registry.snapshot();
+    if let Some((id, rest)) = below.strip_prefix("plugins/").and_then(|below| below.split_once('/')) {
+        if is_or_begins(rest, "rpc") && parts.upstreams.standing(id) != Standing::Unknown {
+            return Found::Server;
+        }
+        let has_assets = |plugin: &Arc<Plugin>| plugin.offers.assets.is_some();
+        if is_or_begins(rest, "assets") && snapshot.plugin(id).is_some_and(has_assets) {
+            return Found::Host;
+        }
     }
     match snapshot.mount(below) {
         Some((mount, _)) => Found::Mount(mount.clone()),
         None => Found::Nobody,
     }
-}
-
-/// Whether the path lies in a plugin's web files, or in its child's own HTTP.
-fn is_reserved(snapshot: &Snapshot, below: &str) -> bool {
-    let Some((id, rest)) = below.strip_prefix("plugins/").and_then(|below| below.split_once('/')) else { return false };
-    let (assets, rpc) = (is_or_begins(rest, "assets"), is_or_begins(rest, "rpc"));
-    (assets || rpc)
-        && snapshot
-            .plugin(id)
-            .is_some_and(|plugin| assets && plugin.offers.assets.is_some() || rpc && plugin.offers.server)
 }
 
 fn is_or_begins(path: &str, segment: &str) -> bool {
@@ -90,11 +92,12 @@ pub async fn ask(
     asked: (Body, Caller),
 ) -> Result<Response> {
     let (body, caller) = asked;
-    let (wish, offer, ends) = match Asked::of(&mut head) {
+    let asks = handshake::Head { method: &head.method, version: head.version, headers: &head.headers };
+    let (wish, offer, ends) = match Asked::of(&asks, &mut head.extensions) {
         Asked::Wrong(answer) => return Ok(*answer),
         Asked::No => (None, None, None),
-        Asked::Socket(mut wish) => {
-            let (offer, ends) = wish.offer();
+        Asked::Socket(wish) => {
+            let (offer, ends) = socket::offer(&head.headers);
             (Some((wish, caller.principal.clone())), Some(offer), Some(ends))
         }
     };
@@ -102,7 +105,7 @@ pub async fn ask(
     // The path begins with the mount's own: that is how it was found.
     let place = Arc::from(&head.uri.path()[..API.len() + mount.prefix.as_str().len()]);
     let request = Request { head, body, mount: place, caller, socket: offer };
-    let answer = within(link, parts.settings.limits.call_time, mount.handler.answer(request)).await;
+    let answer = link.within(parts.settings.limits.call_time, mount.handler.answer(request)).await;
     let blame = |error: Error| match (error.plugin(), error.kind()) {
         (None, Kind::Plugin | Kind::Timeout) => error.blame(mount.plugin.manifest.id.shared()),
         _ => error,
@@ -113,23 +116,5 @@ pub async fn ask(
     }
     let (Some((wish, principal)), Some(ends)) = (wish, ends) else { return Err(blame(unasked())) };
     let terms = Terms { shutdown: parts.shutdown.clone(), principal, limits: parts.settings.limits.clone() };
-    Ok(wish.grant(response, ends, terms))
-}
-
-/// Waits for an answer, at most `limit`. On HTTP/1 the connection's own clock keeps the time.
-async fn within<T>(link: &Link, limit: Duration, answer: impl Future<Output = T>) -> Result<T> {
-    let late = || {
-        let message = format!("the handler gave no answer within {} s", limit.as_secs_f64());
-        Error::new(Kind::Timeout, message)
-    };
-    if link.protocol == Protocol::Http2 {
-        return tokio::time::timeout(limit, answer).await.map_err(|_| late());
-    }
-    link.pulse.watch_answer();
-    let mut answer = pin!(answer);
-    poll_fn(|context| match answer.as_mut().poll(context) {
-        Poll::Pending if link.pulse.is_overdue() => Poll::Ready(Err(late())),
-        answer => answer.map(Ok),
-    })
-    .await
+    Ok(socket::grant(wish, response, ends, terms))
 }

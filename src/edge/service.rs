@@ -27,9 +27,11 @@ use crate::edge::failure;
 use crate::edge::link::{Link, Protocol, Service, Turn};
 use crate::edge::metrics::{self, Group, Metrics};
 use crate::edge::parts::Parts;
+use crate::edge::plugin_ws;
+use crate::edge::proxy::{self, Proxy};
 use crate::edge::reply::{Content, Outgoing};
 use crate::edge::routes::{self, Found};
-use crate::edge::upload::{self, Verdict};
+use crate::edge::upload::{self, Terms, Verdict};
 use crate::kernel::call::{Body, Caller};
 
 /// The header that names a request, in both directions.
@@ -43,6 +45,7 @@ pub struct Core {
     parts: Parts,
     gate: Gatekeeper,
     router: Router,
+    proxy: Proxy,
     metrics: Metrics,
     log: AccessLog,
 }
@@ -61,10 +64,12 @@ const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 const METRICS: &str = "/metrics";
 
 impl Core {
-    /// Answers with the plugins of `parts` and, for every other path, with `router`.
+    /// Answers with the plugins of `parts` and, for every other path, with `router`. Needs a tokio runtime around the
+    /// caller.
     pub fn new(parts: Parts, gate: Gatekeeper, router: Router, metrics: Metrics) -> Self {
         let log = if parts.settings.access_log { AccessLog::On } else { AccessLog::Off };
-        Self { parts, gate, router, metrics, log }
+        let proxy = Proxy::new(&parts);
+        Self { parts, gate, router, proxy, metrics, log }
     }
 
     /// The parts that it answers with.
@@ -154,7 +159,7 @@ impl Core {
                 return Ok(ending(link, open, refusal(&error).map(Content::Kernel)));
             }
         };
-        let (body, verdict) = match upload::receive(&head, incoming, &self.parts.settings.limits).await {
+        let (body, verdict) = match upload::receive(&head, incoming, self.terms(&found)).await {
             Ok(received) => received,
             Err(error) => return Ok(ending(link, true, refusal(&error).map(Content::Kernel))),
         };
@@ -162,6 +167,11 @@ impl Core {
             Found::Mount(mount) => {
                 routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| it.map(Content::Kernel))
             }
+            Found::Server => {
+                let asked = proxy::Asked { head, body, verdict: verdict.clone(), caller };
+                self.proxy.ask(link, asked).await.map(|it| it.map(Content::Kernel))
+            }
+            Found::Tunnel => Ok(plugin_ws::open(&self.parts, &self.metrics, head, caller).await.map(Content::Kernel)),
             Found::Host | Found::Nobody => Ok(self.route(head, body, caller).await.map(Content::Axum)),
         };
         let response = match self.judged(&verdict, response) {
@@ -191,7 +201,7 @@ impl Core {
             // A handler's 200 to it would turn the connection into a tunnel.
             return Err(Error::new(Kind::Invalid, "this host is no proxy: it does not answer CONNECT"));
         }
-        let found = routes::find(&self.parts.registry.snapshot(), path);
+        let found = routes::find(&self.parts, path);
         if !matches!(found, Found::Host) {
             account.answered_by(Group::Plugin);
             routes::awake(&self.parts)?;
@@ -200,6 +210,16 @@ impl Core {
             return Err(routes::nobody(path));
         }
         Ok(Entry::Asks(found, caller))
+    }
+
+    /// How much of a body is taken, and how patiently.
+    fn terms(&self, found: &Found) -> Terms {
+        let limits = &self.parts.settings.limits;
+        let limit = match found {
+            Found::Server => limits.proxy_body_bytes.unwrap_or(usize::MAX),
+            Found::Mount(_) | Found::Tunnel | Found::Nobody | Found::Host => limits.body_bytes,
+        };
+        Terms { limit, stall_time: limits.stall_time }
     }
 
     /// Asks the host's own router.
@@ -220,8 +240,8 @@ impl Core {
     /// A request whose body broke a limit is answered so, whatever its handler made of it.
     fn judged(&self, verdict: &Verdict, response: Result<Response<Content>>) -> Result<Response<Content>> {
         let limits = &self.parts.settings.limits;
-        if verdict.is_too_large() {
-            return Err(upload::too_large(limits.body_bytes));
+        if let Some(limit) = verdict.too_large() {
+            return Err(upload::too_large(limit));
         }
         if verdict.is_stalled() {
             let error = upload::stalled(limits.stall_time);

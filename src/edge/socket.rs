@@ -1,4 +1,4 @@
-//! The WebSockets of plugins' own routes: the request for one, the handshake, and the task that moves its messages.
+//! The WebSockets of plugins' own routes: the offer to the handler, and the task that moves messages.
 //!
 //! The handler sees messages in two bounded queues; frames, pings, close codes and clocks are kept here. No extension
 //! is negotiated. WebSockets need HTTP/1.1 (RFC 6455).
@@ -8,17 +8,11 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
-};
-use http::request::Parts as Head;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +20,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WireError, Message, Utf8Bytes};
@@ -34,8 +27,9 @@ use tokio_tungstenite::tungstenite::{Error as WireError, Message, Utf8Bytes};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
-use crate::edge::failure;
+use crate::edge::handshake::{self, Wish};
 use crate::kernel::call::{Body, Response, SocketMessage, SocketOffer};
+use crate::kernel::connection::fitting;
 use crate::kernel::principal::Principal;
 
 /// How many messages wait in each direction.
@@ -50,83 +44,33 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 /// What the client still sends after the close frame is read this long, so that the frame is not lost to a reset.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// Whether a request asks for a WebSocket.
-pub enum Asked {
-    /// It does not.
-    No,
-    /// It does, and may have one.
-    Socket(Wish),
-    /// It does, in a way that nobody can grant; the answer to it.
-    Wrong(Box<Response>),
-}
-
-/// A valid request for a WebSocket.
-pub struct Wish {
-    key: HeaderValue,
-    protocols: Vec<String>,
-    upgrade: OnUpgrade,
-}
-
 /// The host's ends of an offer's two queues.
 pub struct Ends {
     incoming: mpsc::Sender<SocketMessage>,
     outgoing: mpsc::Receiver<SocketMessage>,
 }
 
-impl Asked {
-    /// Reads the head of a request (RFC 6455 §4.2.1). Whoever looks for a wish answers it: it is taken out of the head.
-    pub fn of(head: &mut Head) -> Self {
-        let websocket = head.headers.get_all(UPGRADE).iter().any(|value| has_token(value, "websocket"));
-        if !websocket || head.method != Method::GET || head.version != Version::HTTP_11 {
-            return Self::No;
-        }
-        let wrong = |status, detail: &str| {
-            let mut answer = failure::problem(status, Kind::Malformed, Kind::Malformed.title(), detail, None);
-            answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            Self::Wrong(Box::new(answer))
-        };
-        if !head.headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade")) {
-            return wrong(StatusCode::BAD_REQUEST, "a WebSocket needs the header \"connection: upgrade\"");
-        }
-        if single(&head.headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-            return wrong(StatusCode::UPGRADE_REQUIRED, "this host speaks version 13 of the WebSocket protocol only");
-        }
-        let key = single(&head.headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).cloned();
-        let body = head.headers.contains_key(TRANSFER_ENCODING)
-            || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-        match (key, head.extensions.remove::<OnUpgrade>()) {
-            (None, _) => wrong(StatusCode::BAD_REQUEST, "\"sec-websocket-key\" is 16 random bytes in base64"),
-            (Some(_), _) if body => wrong(StatusCode::BAD_REQUEST, "a request for a WebSocket has no body"),
-            (Some(_), None) => wrong(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket"),
-            (Some(key), Some(upgrade)) => Self::Socket(Wish { key, protocols: protocols(&head.headers), upgrade }),
-        }
-    }
+/// Makes the offer that a handler takes with status 101 or refuses with any other.
+pub fn offer(headers: &HeaderMap) -> (SocketOffer, Ends) {
+    let (incoming, from_client) = mpsc::channel(QUEUE_MESSAGES);
+    let (to_client, outgoing) = mpsc::channel(QUEUE_MESSAGES);
+    let offer = SocketOffer { protocols: handshake::protocols(headers), incoming: from_client, outgoing: to_client };
+    (offer, Ends { incoming, outgoing })
 }
 
-impl Wish {
-    /// Makes the offer that a handler takes with status 101 or refuses with any other.
-    pub fn offer(&mut self) -> (SocketOffer, Ends) {
-        let (incoming, from_client) = mpsc::channel(QUEUE_MESSAGES);
-        let (to_client, outgoing) = mpsc::channel(QUEUE_MESSAGES);
-        let protocols = std::mem::take(&mut self.protocols);
-        (SocketOffer { protocols, incoming: from_client, outgoing: to_client }, Ends { incoming, outgoing })
+/// Completes the handshake that the handler agreed to with `response`, and starts to move messages.
+pub fn grant(wish: Wish, response: Response, ends: Ends, terms: Terms) -> Response {
+    let (mut head, _) = response.into_parts();
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, SEC_WEBSOCKET_EXTENSIONS] {
+        head.headers.remove(name);
     }
-
-    /// Completes the handshake that the handler agreed to with `response`, and starts to move messages.
-    pub fn grant(self, response: Response, ends: Ends, terms: Terms) -> Response {
-        let (mut head, _) = response.into_parts();
-        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, SEC_WEBSOCKET_EXTENSIONS] {
-            head.headers.remove(name);
-        }
-        head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let accept = derive_accept_key(self.key.as_bytes());
-        let accept = HeaderValue::from_str(&accept).expect("base64 has only letters that a header may have");
-        head.headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        let shutdown = terms.shutdown.clone();
-        shutdown.spawn("socket", serve(self.upgrade, ends, terms));
-        Response::from_parts(head, Body::Empty)
+    let (granted, upgrade) = wish.grant();
+    for (name, value) in granted.headers() {
+        head.headers.insert(name, value.clone());
     }
+    let shutdown = terms.shutdown.clone();
+    shutdown.spawn("socket", serve(upgrade, ends, terms));
+    Response::from_parts(head, Body::Empty)
 }
 
 /// Under what terms a socket is open.
@@ -336,39 +280,6 @@ async fn close(mut sink: SplitSink<Socket, Message>, mut stream: SplitStream<Soc
     let mut rest = [0; 1024];
     let drain = async { while bytes.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
     let _ = timeout(LINGER_TIME, drain).await;
-}
-
-/// As much of `reason` as fits a close frame (RFC 6455 §5.5): 125 bytes less the code.
-fn fitting(reason: &str) -> &str {
-    let mut end = reason.len().min(123);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
-}
-
-fn has_token(value: &HeaderValue, token: &str) -> bool {
-    value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
-}
-
-/// The value of a header that stands exactly once.
-fn single<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    values.next().is_none().then_some(first)
-}
-
-fn is_key(key: &HeaderValue) -> bool {
-    STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16)
-}
-
-fn protocols(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
-        .collect()
 }
 
 /// The failure of a handler that answers 101 to a request which asked for no WebSocket.

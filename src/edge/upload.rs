@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,62 +16,89 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::settings::Limits;
 use crate::kernel::call::Body;
 
 /// Bodies up to this are handed over whole when all of their bytes came with the head.
 const WHOLE_BYTES: u64 = 64 << 10;
 
-/// What became of a streamed body, so that the answer can say it whatever the handler made of it.
+/// What became of a streamed body, so that the answer can say it whatever the handler made of it. Cloning is cheap.
 #[derive(Clone, Default)]
-pub struct Verdict(Option<Arc<AtomicU8>>);
+pub struct Verdict(Option<Arc<Course>>);
+
+/// How a body goes.
+struct Course {
+    /// The most bytes that it may have.
+    limit: usize,
+    outcome: AtomicU8,
+    /// How many pieces of it were taken.
+    pieces: AtomicU64,
+}
 
 const TOO_LARGE: u8 = 1;
 const STALLED: u8 = 2;
 const WHOLE: u8 = 3;
 
 impl Verdict {
-    /// Whether the body went beyond its limit.
-    pub fn is_too_large(&self) -> bool {
-        self.is(TOO_LARGE)
+    /// The limit that the body went beyond, if it did.
+    pub fn too_large(&self) -> Option<usize> {
+        self.0.as_ref().filter(|course| course.is(TOO_LARGE)).map(|course| course.limit)
     }
 
     /// Whether its bytes stopped coming.
     pub fn is_stalled(&self) -> bool {
-        self.is(STALLED)
+        self.0.as_ref().is_some_and(|course| course.is(STALLED))
     }
 
     /// Whether bytes of it may still come: after an answer the connection cannot go on then.
     pub fn is_open(&self) -> bool {
-        self.0.as_ref().is_some_and(|found| found.load(Ordering::Acquire) != WHOLE)
+        self.0.as_ref().is_some_and(|course| !course.is(WHOLE))
     }
 
-    fn is(&self, verdict: u8) -> bool {
-        self.0.as_ref().is_some_and(|found| found.load(Ordering::Acquire) == verdict)
+    /// How many pieces of it were taken.
+    pub fn pieces(&self) -> u64 {
+        self.0.as_ref().map_or(0, |course| course.pieces.load(Ordering::Relaxed))
     }
+}
+
+impl Course {
+    fn is(&self, outcome: u8) -> bool {
+        self.outcome.load(Ordering::Acquire) == outcome
+    }
+
+    fn end(&self, outcome: u8) {
+        self.outcome.store(outcome, Ordering::Release);
+    }
+}
+
+/// How much a body may have, and how long it may pause.
+pub struct Terms {
+    /// The most bytes.
+    pub limit: usize,
+    /// The longest time without a byte.
+    pub stall_time: Duration,
 }
 
 /// Makes a request's body ready for its handler.
 ///
 /// # Errors
 /// `TooLarge`: the head says that it is beyond the limit; nothing of it was read then.
-pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result<(Body, Verdict)> {
+pub async fn receive(head: &Head, incoming: Incoming, terms: Terms) -> Result<(Body, Verdict)> {
+    let Terms { limit, stall_time } = terms;
     if incoming.is_end_stream() {
         return Ok((Body::Empty, Verdict::default()));
     }
     let announced = incoming.size_hint().exact();
-    if announced.is_some_and(|bytes| bytes > limits.body_bytes as u64) {
-        return Err(too_large(limits.body_bytes));
+    if announced.is_some_and(|bytes| bytes > limit as u64) {
+        return Err(too_large(limit));
     }
     let mut upload = Upload {
         first: Bytes::new(),
         failed: None,
         incoming,
-        room: limits.body_bytes,
-        limit: limits.body_bytes,
-        stall_time: limits.stall_time,
+        room: limit,
+        stall_time,
         alarm: None,
-        verdict: Arc::default(),
+        course: Arc::new(Course { limit, outcome: AtomicU8::new(0), pieces: AtomicU64::new(0) }),
     };
     // A client that expects 100 gets it when the handler reads, so that a refusal costs it no upload.
     let small = announced.is_some_and(|bytes| bytes <= WHOLE_BYTES) && !head.headers.contains_key(EXPECT);
@@ -81,7 +108,7 @@ pub async fn receive(head: &Head, incoming: Incoming, limits: &Limits) -> Result
             return Ok((Body::from(bytes), Verdict::default()));
         }
     }
-    let verdict = Verdict(Some(upload.verdict.clone()));
+    let verdict = Verdict(Some(upload.course.clone()));
     Ok((Body::stream(upload), verdict))
 }
 
@@ -112,11 +139,10 @@ struct Upload {
     incoming: Incoming,
     /// How many more bytes may come.
     room: usize,
-    limit: usize,
     stall_time: Duration,
     /// Set while the handler waits for bytes.
     alarm: Option<Pin<Box<Sleep>>>,
-    verdict: Arc<AtomicU8>,
+    course: Arc<Course>,
 }
 
 impl Upload {
@@ -174,20 +200,20 @@ impl http_body::Body for Upload {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        if self.verdict.load(Ordering::Acquire) != 0 {
+        if !self.course.is(0) {
             return Poll::Ready(None);
         }
         let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 std::task::ready!(self.poll_stalled(context));
-                self.verdict.store(STALLED, Ordering::Release);
+                self.course.end(STALLED);
                 return Poll::Ready(Some(Err(stalled(self.stall_time))));
             }
         };
         self.alarm = None;
         if frame.is_none() || self.incoming.is_end_stream() {
-            self.verdict.store(WHOLE, Ordering::Release);
+            self.course.end(WHOLE);
         }
         Poll::Ready(match frame {
             None => None,
@@ -195,10 +221,11 @@ impl http_body::Body for Upload {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 if bytes > self.room {
-                    self.verdict.store(TOO_LARGE, Ordering::Release);
-                    return Poll::Ready(Some(Err(too_large(self.limit))));
+                    self.course.end(TOO_LARGE);
+                    return Poll::Ready(Some(Err(too_large(self.course.limit))));
                 }
                 self.room -= bytes;
+                self.course.pieces.fetch_add(1, Ordering::Relaxed);
                 Some(Ok(frame))
             }
         })

@@ -65,6 +65,16 @@ impl Wire {
         Self { stream, first, link, _seat: seat }
     }
 
+    /// Ends the connection with a reset, which no client takes for an end.
+    pub fn reset(self) {
+        let stream = match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(tls) => tls.get_ref().0,
+        };
+        // It fails only on a connection that is gone already.
+        let _ = stream.set_zero_linger();
+    }
+
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => self.link.pulse.wrote(*bytes),

@@ -11,17 +11,15 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::future::{FutureExt, poll_fn};
-use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::shutdown::Shutdown;
-use crate::edge::failure::{method_not_allowed, problem, response};
+use crate::edge::failure::{method_not_allowed, response};
 use crate::edge::frames::{End, Heard, Wire};
+use crate::edge::handshake::{Asked, Head, needed};
 use crate::edge::parts::Parts;
 use crate::kernel::call::{Caller, Response as Refusal};
 use crate::kernel::connection::{CloseReason, Connection, Outbox, Outgoing};
@@ -61,14 +59,23 @@ async fn upgrade(State(entrance): State<Entrance>, mut request: Request) -> Resp
     }
 }
 
-/// Checks the handshake (RFC 6455 §4.2.1), answers it and starts the socket's task.
+/// Answers the handshake and starts the socket's task.
 fn accept(entrance: Entrance, request: &mut Request) -> Result<Response, Box<Refusal>> {
-    let key = check(request)?;
-    let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+    let mut extensions = std::mem::take(request.extensions_mut());
+    let head = Head { method: request.method(), version: request.version(), headers: request.headers() };
+    let wish = match Asked::of(&head, &mut extensions) {
+        Asked::Socket(wish) => wish,
+        Asked::Wrong(answer) => return Err(answer),
+        Asked::No => {
+            return Err(needed("open a WebSocket here: GET over HTTP/1.1 with \"Upgrade: websocket\""));
+        }
+    };
+    let Some(caller) = extensions.remove::<Caller>() else {
         return Err(refused(&Error::new(Kind::Internal, "the gate in front of /ws was passed by")));
     };
     let id = random_id().map_err(|error| refused(&error))?;
-    let upgrade = hyper::upgrade::on(request);
+    // No extension and no sub-protocol is chosen: the client then uses none (RFC 6455 §4.2.2).
+    let (response, upgrade) = wish.grant();
     entrance.shutdown.clone().spawn("socket", async move {
         match upgrade.await {
             // Behind a pointer: the sockets are many and idle, and each move through a future would be room in it.
@@ -76,65 +83,11 @@ fn accept(entrance: Entrance, request: &mut Request) -> Result<Response, Box<Ref
             Err(error) => tracing::debug!(request_id = &*caller.request_id, "no socket came of a handshake: {error}"),
         }
     });
-    let mut response = Response::new(axum::body::Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    // No extension and no sub-protocol is chosen: the client then uses none (RFC 6455 §4.2.2).
-    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
-    Ok(response)
-}
-
-/// The value of `Sec-WebSocket-Accept`, or the answer to what is no handshake.
-fn check(request: &Request) -> Result<HeaderValue, Box<Refusal>> {
-    let headers = request.headers();
-    let upgrades = request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && names(headers, &CONNECTION, "upgrade")
-        && names(headers, &UPGRADE, "websocket");
-    if !upgrades {
-        return Err(upgrade_required("open a WebSocket here: GET over HTTP/1.1 with \"Upgrade: websocket\""));
-    }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(upgrade_required("this host speaks version 13 of the WebSocket protocol (RFC 6455)"));
-    }
-    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
-    match (keys.next(), keys.next()) {
-        (Some(key), None) if is_key(key.as_bytes()) => {
-            let accept = derive_accept_key(key.as_bytes());
-            HeaderValue::try_from(accept)
-                .map_err(|error| refused(&Error::new(Kind::Internal, "base64 fits a header").with_source(error)))
-        }
-        _ => {
-            let message = "one Sec-WebSocket-Key of 16 bytes in base64 is needed: use a WebSocket library";
-            Err(refused(&Error::new(Kind::Malformed, message)))
-        }
-    }
+    Ok(response.map(axum::body::Body::new))
 }
 
 fn refused(error: &Error) -> Box<Refusal> {
     Box::new(response(error))
-}
-
-fn upgrade_required(detail: &str) -> Box<Refusal> {
-    let mut refusal = problem(StatusCode::UPGRADE_REQUIRED, Kind::Invalid, "Upgrade required", detail, None);
-    refusal.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    Box::new(refusal)
-}
-
-/// Whether a header that is a list has `word` in it, in any case.
-fn names(headers: &HeaderMap, header: &HeaderName, word: &str) -> bool {
-    let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
-}
-
-/// 16 bytes in base64: 22 characters of its alphabet and `==`.
-fn is_key(key: &[u8]) -> bool {
-    let alphabet = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
-    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(alphabet)
 }
 
 fn random_id() -> Result<String> {

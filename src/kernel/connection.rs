@@ -290,7 +290,7 @@ fn sendable(code: u16) -> u16 {
 }
 
 /// As much of `reason` as fits a close frame (RFC 6455 §5.5): 125 bytes less the code.
-fn fitting(reason: &str) -> &str {
+pub fn fitting(reason: &str) -> &str {
     let mut end = reason.len().min(123);
     while !reason.is_char_boundary(end) {
         end -= 1;

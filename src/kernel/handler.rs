@@ -16,6 +16,21 @@ use crate::kernel::gate::Admitted;
 /// An answer that is on its way.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
+/// A route of a mount, as lists show it.
+#[derive(Clone, Debug)]
+pub struct RouteNote {
+    /// `GET`, `WS` for a WebSocket, `ANY` when it takes any.
+    pub methods: Vec<String>,
+    /// Its whole path, in Starlette's form.
+    pub path: String,
+    /// What its author calls it.
+    pub name: Option<String>,
+    /// Whether it goes straight to a function of its own.
+    pub is_compiled: bool,
+    /// Why it does not.
+    pub reason: Option<String>,
+}
+
 /// Answers the HTTP requests and WebSockets of one mount.
 pub trait RouteHandler: Send + Sync {
     /// Answers one request. Any status is an answer.
@@ -23,6 +38,11 @@ pub trait RouteHandler: Send + Sync {
     /// # Errors
     /// `Busy`: the way to the handler is full. `Plugin`: it failed before it had begun an answer.
     fn answer(&self, request: Request) -> Answer<Response>;
+
+    /// The routes of the mount as lists show them, in the order in which they are tried; none when nobody knows them.
+    fn routes(&self) -> &[RouteNote] {
+        &[]
+    }
 
     /// The handler itself, for the engine that made it and no one else.
     fn as_any(&self) -> Option<&dyn Any> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderName, HeaderValue};
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Kind, Result};
 use crate::base::name::PluginId;
 
 /// One run of a plugin's server: it listens on 127.0.0.1 and was checked. Cloning is cheap.
@@ -39,6 +39,17 @@ impl Upstream {
 /// A server on its way.
 pub type Starting<'a> = Pin<Box<dyn Future<Output = Result<Upstream>> + Send + 'a>>;
 
+/// What a plugin is to those who would ask its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no such plugin, or it has no server.
+    Unknown,
+    /// It has a server, which may not run.
+    Disabled,
+    /// It has a server, which runs or can be started, or has failed.
+    Enabled,
+}
+
 /// The plugins that are processes of their own.
 pub trait Upstreams: Send + Sync {
     /// The server of a plugin, started when it does not run. Requests that come meanwhile share one start.
@@ -47,4 +58,20 @@ pub trait Upstreams: Send + Sync {
     /// `NotFound`: no such plugin, or it has no server. `Unavailable`: it is disabled, failed, or not to be started by
     /// a request; the message gives its last error. `Busy`: it is not ready in time, which more patience may cure.
     fn find(&self, plugin: &str) -> Starting<'_>;
+
+    /// Whether a plugin has a server; never waits. While it has one, `rpc` below the plugin belongs to the host.
+    fn standing(&self, plugin: &str) -> Standing;
+}
+
+/// A host without such plugins.
+pub struct NoUpstreams;
+
+impl Upstreams for NoUpstreams {
+    fn find(&self, _: &str) -> Starting<'_> {
+        Box::pin(async { Err(Error::new(Kind::NotFound, "this host runs no plugin as a process of its own")) })
+    }
+
+    fn standing(&self, _: &str) -> Standing {
+        Standing::Unknown
+    }
 }

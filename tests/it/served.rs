@@ -27,6 +27,7 @@ use plugbay::kernel::meter::Meters;
 use plugbay::kernel::registry::{Draft, Engine, Registry};
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
+use plugbay::kernel::upstream::{NoUpstreams, Upstreams};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,6 +57,11 @@ impl Served {
 
     /// The same with further routes beside the host's own.
     pub fn with_routes(change: impl FnOnce(&mut Settings), routes: Router) -> Self {
+        Self::of(change, routes, Arc::new(NoUpstreams))
+    }
+
+    /// The same with plugins that are processes of their own.
+    pub fn of(change: impl FnOnce(&mut Settings), routes: Router, upstreams: Arc<dyn Upstreams>) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut settings = Settings::defaults(home.path().to_owned());
         settings.port = 0;
@@ -81,6 +87,7 @@ impl Served {
             store,
             auth,
             registry,
+            upstreams,
             meters: Meters::default(),
             shutdown,
             ready: Ready::default(),
@@ -105,8 +112,13 @@ impl Served {
 
     /// The head of a request to the plugin, without its end.
     pub fn head(&self, method: &str, path: &str) -> String {
+        self.head_at(method, &format!("/api/plugins/demo{path}"))
+    }
+
+    /// The head of a request to any target, without its end.
+    pub fn head_at(&self, method: &str, target: &str) -> String {
         let (host, token) = (self.address, &self.token);
-        format!("{method} /api/plugins/demo{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n")
+        format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n")
     }
 
     /// A whole GET to the plugin.
@@ -365,6 +377,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("the text in time");
         std::mem::take(&mut self.read)
+    }
+
+    /// So many bytes.
+    pub async fn exact(&mut self, length: usize) -> Vec<u8> {
+        tokio::time::timeout(PATIENCE, self.take(length)).await.expect("the bytes in time")
     }
 
     async fn more(&mut self) -> bool {

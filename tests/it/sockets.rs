@@ -90,7 +90,7 @@ async fn a_handshake_that_is_not_one_is_refused() {
         (handshake(&served, &format!("{KEY}{KEY}{VERSION}")), 400),
         (handshake(&served, &format!("{KEY}{VERSION}content-length: 1\r\n")), 400),
         (handshake(&served, &format!("{KEY}{VERSION}sec-websocket-protocol: refuse\r\n")), 403),
-        (format!("{}upgrade: websocket\r\n{KEY}{VERSION}\r\n", served.head("GET", "/socket")), 400),
+        (format!("{}upgrade: websocket\r\n{KEY}{VERSION}\r\n", served.head("GET", "/socket")), 426),
         (format!("{}connection: upgrade\r\nupgrade: h2c\r\n\r\n", served.head("GET", "/hello")), 200),
     ];
     for (request, status) in cases {

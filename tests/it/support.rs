@@ -25,6 +25,7 @@ use plugbay::kernel::registry::Registry;
 use plugbay::kernel::secrets::Secrets;
 use plugbay::kernel::store::Store;
 use plugbay::kernel::toolbox::Toolbox;
+use plugbay::kernel::upstream::NoUpstreams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
@@ -78,6 +79,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
         store,
         auth,
         registry,
+        upstreams: Arc::new(NoUpstreams),
         meters: Meters::default(),
         shutdown,
         ready: Ready::default(),
@@ -88,7 +90,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
 /// What runs child processes, of which there are none yet.
 pub fn no_children(settings: &Settings, store: &Store, registry: &Registry, shutdown: &Shutdown) -> Processes {
     let limits = (settings.limits.clone(), shutdown.clone());
-    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Arc::default()))
+    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Ok(Arc::default())))
 }
 
 /// What installs plugins, of which there are none yet.

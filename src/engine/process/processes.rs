@@ -23,10 +23,10 @@ use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::Registry;
 use crate::kernel::store::Store;
 use crate::kernel::switches::Switches;
-use crate::kernel::upstream::{Starting, Upstream, Upstreams};
+use crate::kernel::upstream::{Standing, Starting, Upstream, Upstreams};
 
-/// Gives the headers of a plugin's secrets, as they are now.
-pub type SecretsOf = Arc<dyn Fn(&str) -> Arc<[(HeaderName, HeaderValue)]> + Send + Sync>;
+/// Gives the headers of a plugin's secrets, as they are now; fails when they cannot be read.
+pub type SecretsOf = Arc<dyn Fn(&str) -> Result<Arc<[(HeaderName, HeaderValue)]>> + Send + Sync>;
 
 /// The folder of the children's logs, in the home folder.
 const LOGS: &str = "logs";
@@ -287,15 +287,15 @@ impl Processes {
         }
     }
 
-    fn upstream(&self, desk: &Desk, live: &Live) -> Upstream {
-        Upstream {
+    fn upstream(&self, desk: &Desk, live: &Live) -> Result<Upstream> {
+        Ok(Upstream {
             plugin: desk.id.clone(),
             port: live.port,
             run: live.run,
             key: live.key.clone(),
-            secrets: (self.shared.secrets)(desk.id.as_str()),
+            secrets: (self.shared.secrets)(desk.id.as_str())?,
             answered: live.answered.clone(),
-        }
+        })
     }
 }
 
@@ -305,7 +305,7 @@ impl Upstreams for Processes {
         Box::pin(async move {
             let desk = desk?;
             if let Some(live) = desk.live() {
-                return Ok(self.upstream(&desk, &live));
+                return self.upstream(&desk, &live);
             }
             let limit = self.shared.equipment.limits.ready_time;
             let found = timeout(limit, desk.ask(Wish::Find)).await.unwrap_or_else(|_| {
@@ -316,8 +316,18 @@ impl Upstreams for Processes {
                 );
                 Err(Error::new(Kind::Busy, text).blame(desk.id.shared()))
             });
-            found.map(|live| self.upstream(&desk, &live))
+            found.and_then(|live| self.upstream(&desk, &live))
         })
+    }
+
+    fn standing(&self, plugin: &str) -> Standing {
+        if !self.shared.desks().contains_key(plugin) {
+            Standing::Unknown
+        } else if self.shared.switches.enabled(plugin) {
+            Standing::Enabled
+        } else {
+            Standing::Disabled
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::header::EXPECT;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
 
 use crate::base::error::Result;
 use crate::base::shutdown::Shutdown;
@@ -14,7 +16,8 @@ use crate::engine::python::bridge::Bridge;
 use crate::engine::python::http_call::HttpJob;
 use crate::engine::python::http_exchange::Exchange;
 use crate::engine::python::http_message::read_whole;
-use crate::engine::python::job::{Handler, lost};
+use crate::engine::python::job::{Handler, Where, lost};
+use crate::engine::python::mounted::Mounted;
 use crate::engine::python::scope::Scope;
 use crate::engine::python::socket_call::SocketJob;
 use crate::engine::python::socket_exchange::SocketExchange;
@@ -52,7 +55,25 @@ impl AsgiApp {
         &self.handler
     }
 
-    fn root(&self, mount: &Arc<str>) -> Arc<str> {
+    /// Another app that goes on with a request of this one, with the same state.
+    ///
+    /// # Errors
+    /// `TypeError`: it cannot be called.
+    pub fn going_on_with(&self, app: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = app.py();
+        if !app.is_callable() {
+            let kind = app.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("expected an ASGI app from a compiled handler, found {kind}")));
+        }
+        let own = self.handler.target(py);
+        let state = own.cast::<Mounted>()?.get().state(py).clone().unbind();
+        let mounted = Bound::new(py, Mounted::new(app.clone().unbind(), state))?;
+        let handler = self.bridge.hold(mounted.into_any(), &self.handler.facts().plugin, Where::Loop);
+        Ok(Self::new(self.bridge.clone(), handler, self.root_path, self.shutdown.clone()))
+    }
+
+    /// `root_path` of a request below `mount`.
+    pub fn root(&self, mount: &Arc<str>) -> Arc<str> {
         match self.root_path {
             RootPath::Mount => mount.clone(),
             RootPath::Empty => Arc::from(""),
@@ -118,8 +139,11 @@ impl RouteHandler for AsgiApp {
     }
 }
 
-/// A small body whole, or the body that is to be pumped.
-async fn read_first(body: Body) -> Result<(Option<Bytes>, Option<Body>)> {
+/// A small body whole, or the body that is still to be read.
+///
+/// # Errors
+/// `Cancelled`, `Timeout`: it was cut short.
+pub async fn read_first(body: Body) -> Result<(Option<Bytes>, Option<Body>)> {
     let small = body.size_hint().exact().is_some_and(|bytes| bytes <= READ_FIRST);
     if small { Ok((Some(read_whole(body).await?), None)) } else { Ok((None, Some(body))) }
 }

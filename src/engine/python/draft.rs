@@ -17,12 +17,14 @@ use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::engine::process::manifest::ChildManifest;
 use crate::engine::python::asgi::{AsgiApp, RootPath};
 use crate::engine::python::channels::{Channels, Faces, PythonChannel};
+use crate::engine::python::compiled::CompiledMount;
 use crate::engine::python::convert::{closed, error_into_python, json_given};
 use crate::engine::python::direct::DirectRoute;
 use crate::engine::python::engine::PythonEngine;
 use crate::engine::python::handlers::{Context, PythonHook, PythonText, PythonTool};
 use crate::engine::python::job::{Handler, Where};
 use crate::engine::python::mounted::Mounted;
+use crate::engine::python::plan::{PlannedRoute, plan_of};
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
 use crate::kernel::registry::{Draft, Engine};
@@ -107,12 +109,12 @@ impl DraftFace {
         closed(py, &message)
     }
 
-    fn mount(
+    fn mount<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         prefix: Option<&str>,
-        app: Bound<'_, PyAny>,
-        rest: MountRest<'_, '_>,
+        app: Bound<'py, PyAny>,
+        rest: MountRest<'_, 'py>,
     ) -> PyResult<()> {
         let prefix = self.prefix(py, prefix)?;
         let patterns = match rest.patterns {
@@ -123,6 +125,8 @@ impl DraftFace {
         let mounted = Bound::new(py, Mounted::new(app.unbind(), rest.state.clone().unbind()))?;
         let handler = self.hold(mounted.into_any(), Where::Loop);
         let handler = AsgiApp::new(bridge.clone(), handler, rest.root_path, self.engine.shutdown.clone());
+        let plan = plan_of(rest.routes, |function, place| self.hold(function, place))?;
+        let handler = CompiledMount::new(bridge.clone(), handler, plan);
         let openapi = rest.openapi.map(|openapi| -> Arc<dyn crate::kernel::handler::TextHandler> {
             Arc::new(PythonText::new(bridge.clone(), self.hold(openapi, Where::Worker)))
         });
@@ -140,6 +144,7 @@ impl DraftFace {
 
 struct MountRest<'a, 'py> {
     patterns: Option<Vec<String>>,
+    routes: Vec<PlannedRoute<'py>>,
     root_path: RootPath,
     state: &'a Bound<'py, PyDict>,
     openapi: Option<Bound<'py, PyAny>>,
@@ -207,11 +212,12 @@ impl DraftFace {
         py: Python<'py>,
         prefix: Option<&str>,
         patterns: Option<Vec<String>>,
+        routes: Vec<PlannedRoute<'py>>,
         app: Bound<'py, PyAny>,
         state: &Bound<'py, PyDict>,
         openapi: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        self.mount(py, prefix, app, MountRest { patterns, root_path: RootPath::Mount, state, openapi })
+        self.mount(py, prefix, app, MountRest { patterns, routes, root_path: RootPath::Mount, state, openapi })
     }
 
     fn add_router_mount<'py>(
@@ -219,11 +225,12 @@ impl DraftFace {
         py: Python<'py>,
         prefix: Option<&str>,
         patterns: Vec<String>,
+        routes: Vec<PlannedRoute<'py>>,
         app: Bound<'py, PyAny>,
         state: &Bound<'py, PyDict>,
         openapi: Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let rest = MountRest { patterns: Some(patterns), root_path: RootPath::Empty, state, openapi };
+        let rest = MountRest { patterns: Some(patterns), routes, root_path: RootPath::Empty, state, openapi };
         self.mount(py, prefix, app, rest)
     }
 

@@ -20,6 +20,7 @@ use crate::engine::python::mounted::Mounted;
 use crate::kernel::auth::{Principal, Scopes};
 use crate::kernel::call::{Arguments, Door, ToolCall};
 use crate::kernel::fault::{PluginError, Stage};
+use crate::kernel::handler::RouteNote;
 use crate::kernel::provider::{Format, describe_all, provider_names};
 use crate::kernel::registry::Engine;
 use crate::kernel::specifier::Template;
@@ -187,6 +188,29 @@ pub fn mounts(py: Python<'_>) -> PyResult<Vec<(String, String, Py<PyAny>)>> {
     rows.sort_by(|left, right| (&left.0, &left.1).cmp(&(&right.0, &right.1)));
     Ok(rows)
 }
+
+/// The routes of all mounts, in the order in which they are tried: `(prefix, plugin, methods, path, name, compiled,
+/// reason)`.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
+#[pyfunction]
+pub fn routes(py: Python<'_>) -> PyResult<Vec<RouteRow>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    let mut mounts = snapshot.mounts().collect::<Vec<_>>();
+    mounts.sort_by_key(|mount| (mount.prefix.to_string(), mount.plugin.manifest.id.to_string()));
+    let mut rows = Vec::new();
+    for mount in mounts {
+        for note in mount.handler.routes() {
+            let RouteNote { methods, path, name, is_compiled, reason } = note.clone();
+            let (prefix, plugin) = (mount.prefix.to_string(), mount.plugin.manifest.id.to_string());
+            rows.push((prefix, plugin, methods, path, name, is_compiled, reason));
+        }
+    }
+    Ok(rows)
+}
+
+type RouteRow = (String, String, Vec<String>, String, Option<String>, bool, Option<String>);
 
 /// Take a plugin out. The Python objects that it offered are let go before this returns. False when there was none.
 ///

@@ -5,14 +5,17 @@
 pub mod bell; // 2.00
 pub mod convert; // 2.00
 pub mod http_message; // 2.00
+pub mod json_text; // 2.00
 pub mod mounted; // 2.00
 pub mod new_task; // 2.00
 pub mod scope; // 2.00
+pub mod template; // 2.00
 pub mod waiters; // 2.00
 pub mod job; // 2.01
 pub mod lane; // 2.01
 pub mod offline; // 2.01
 pub mod rules; // 2.01
+pub mod taken; // 2.01
 pub mod event_loop; // 2.02
 pub mod workers; // 2.02
 pub mod awaitable; // 2.03
@@ -27,5 +30,7 @@ pub mod direct; // 2.06
 pub mod engine; // 2.06
 pub mod socket_call; // 2.06
 pub mod asgi; // 2.07
-pub mod draft; // 2.08
-pub mod face; // 2.09
+pub mod compiled; // 2.08
+pub mod plan; // 2.085
+pub mod draft; // 2.09
+pub mod face; // 2.095
