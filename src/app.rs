@@ -24,10 +24,12 @@ use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
+use crate::kernel::clerk;
 use crate::kernel::contribution::Hook;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
+use crate::kernel::inspection;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::{Plugin, Registry};
 use crate::kernel::secrets::Secrets;
@@ -177,6 +179,7 @@ impl App {
             self.obey_signals()?;
         }
         self.parts.hub.start(self.parks.clone());
+        clerk::start(self.parts.toolbox.gate(), &self.parts.hub, &self.parts.shutdown);
         self.parts.processes.run_on(handle.clone(), self.port)?;
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
@@ -212,6 +215,10 @@ impl App {
             }
         }
         handle.block_on(self.mount_outside_servers());
+        {
+            let _inside = handle.enter();
+            inspection::start(self.parts.toolbox.gate(), &self.parts.registry, &self.parts.shutdown);
+        }
         if self.port != 0 {
             self.parts.store.announce(&self.url)?;
         }

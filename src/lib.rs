@@ -40,6 +40,8 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::relay::Relay;
     #[pymodule_export]
+    use crate::engine::python::rules::{explain, lint, rules_of_settings};
+    #[pymodule_export]
     use crate::engine::python::scope::{CallerFace, PrincipalFace};
     #[pymodule_export]
     use crate::host::Host;

@@ -17,9 +17,11 @@ __all__ = [
     "ToolContext",
     "channels",
     "errors",
+    "explain",
     "facades",
     "generation",
     "invoke",
+    "lint",
     "list_secrets",
     "loader_given_up",
     "log",
@@ -31,6 +33,7 @@ __all__ = [
     "remove_secret",
     "reset",
     "routes",
+    "rules_of_settings",
     "set_secret",
     "tools",
     "withdraw",
@@ -146,8 +149,8 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
 def tools() -> list[dict[str, Any]]:
-    """``name, plugin, description, parameters, output, side_effect, specifier_template, group, timeout_s``, by name;
-    ``parameters`` and ``output`` are JSON text."""
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group, timeout_s``,
+    by name; ``parameters`` and ``output`` are JSON text."""
 
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
@@ -188,6 +191,17 @@ def loader_given_up(change: int) -> None:
 
 def log(level: int, logger: str, message: str) -> None:
     """Hand a record of Python's ``logging`` to the host's log. Never waits."""
+
+def explain(question: str) -> str:
+    """What would become of a call: ``{"mode", "rules": [{"list", "rule", "place"?, "plugin"?, "fingerprint"?}],
+    "tool": {"name", "plugin"?, "side_effect"?, "specifier_template"?, "fingerprint"?}, "arguments"?, "tripped"?}`` gives
+    ``{"tool", "decision", "reason", "why", "rule", "specifier", "parts", "without", …}``; JSON in, JSON out."""
+
+def lint(question: str) -> str:
+    """What is wrong with rules: ``{"rules", "tools"}`` as ``explain`` has them gives ``{"findings"}``."""
+
+def rules_of_settings(flags: str) -> str:
+    """The mode and the rules that the settings have: ``{"mode", "rules", "home"}`` as JSON. Raises ``InvalidError``."""
 
 def generation() -> int:
     """Rises by one with every change of what serves."""

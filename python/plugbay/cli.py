@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, cli_plugins, cli_secrets, listing
+from plugbay import _core, _offline, cli_approvals, cli_perms, cli_plugins, cli_secrets, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
 from plugbay._command import host_to_ask as _host
@@ -57,6 +57,8 @@ def main() -> None:
 
 
 main.add_command(cli_secrets.secrets)
+main.add_command(cli_perms.perms)
+main.add_command(cli_approvals.approvals)
 for command in cli_plugins.COMMANDS:
     main.add_command(command)
 

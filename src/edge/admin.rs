@@ -20,7 +20,7 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{assets, docs, installs, page, processes, secrets, tokens};
+use crate::edge::{approvals, assets, docs, installs, page, permissions, processes, secrets, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -42,6 +42,8 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
         .merge(processes::router())
         .merge(tokens::router())
+        .merge(approvals::router())
+        .merge(permissions::router())
         .merge(secrets::router())
         .merge(installs::router())
         .merge(docs::router())
@@ -150,6 +152,8 @@ fn status(parts: &Parts, started: Instant) -> Response {
         "routes": {"compiled": compiled, "asgi": notes().count() - compiled},
         "tool_calls": calls,
         "tool_failures": failures,
+        "approvals": parts.toolbox.gate().approvals().pending().len(),
+        "rules": parts.toolbox.gate().rulebook().policy().rules.rules().len(),
         "panics": parts.shutdown.panics(),
         "engines": (parts.engines)(),
     });

@@ -28,6 +28,7 @@ pub mod line; // 3.1
 pub mod metrics; // 3.1
 pub mod page; // 3.1
 pub mod tunnel; // 3.1
+pub mod approvals; // 3.2
 pub mod assets; // 3.2
 pub mod docs; // 3.2
 pub mod installs; // 3.2
@@ -36,6 +37,7 @@ pub mod mcp_handler; // 3.2
 pub mod pool; // 3.2
 pub mod processes; // 3.2
 pub mod secrets; // 3.2
+pub mod permissions; // 3.2
 pub mod tokens; // 3.2
 pub mod tools; // 3.2
 pub mod ws; // 3.2

@@ -378,6 +378,13 @@ impl Approvals {
         self.end_lapsed(&mut held);
     }
 
+    /// Ends all that wait: the host is stopping, and nobody can answer any more.
+    pub fn close(&self) {
+        let mut held = self.held();
+        held.open.values_mut().for_each(|entry| entry.until = Instant::now());
+        self.end_lapsed(&mut held);
+    }
+
     /// Leaves an approval open for the same call to come back to. False when it has ended.
     fn step_back(&self, id: &str) -> bool {
         let mut held = self.held();

@@ -18,6 +18,7 @@ use crate::base::shutdown::Shutdown;
 use crate::kernel::connection::{Connection, OutboxLimits};
 use crate::kernel::crier::{Crier, Pause};
 use crate::kernel::members::Members;
+use crate::kernel::principal::Scope;
 use crate::kernel::registry::Registry;
 
 /// Bytes of a topic's name.
@@ -110,6 +111,13 @@ impl Hub {
     pub fn publish(&self, channel: &str, topic: &str, data: &Json) -> usize {
         let Some(audience) = self.members().audience(topic) else { return 0 };
         self.send_to(&audience, &ServerFrame::message(channel, topic, data))
+    }
+
+    /// Puts one frame into the outbox of each connection whose principal has `scope`. Never waits.
+    pub fn send_to_those_with(&self, scope: Scope, frame: &ServerFrame) {
+        let connections: Vec<Connection> =
+            self.members().all().filter(|connection| connection.principal().has(scope)).cloned().collect();
+        self.send_to(&connections, frame);
     }
 
     /// How many connections there are.

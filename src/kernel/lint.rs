@@ -40,6 +40,11 @@ impl Finding {
         Self { severity, list: rule.list(), rule: rule.as_str().to_owned(), place, problem, cure: cure.into() }
     }
 
+    /// Whether the rule never does what it says.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// One line with all of it.
     pub fn line(&self) -> String {
         format!("{}: {} rule {:?}: {}; {}", self.place, self.list.as_str(), self.rule, self.problem, self.cure)

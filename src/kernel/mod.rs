@@ -31,6 +31,7 @@ pub mod approvals; // 1.33
 pub mod decision; // 1.33
 pub mod explain; // 1.33
 pub mod rulebook; // 1.33
+pub mod question; // 1.34
 pub mod gate; // 1.4
 pub mod handler; // 1.5
 pub mod contribution; // 1.6
@@ -41,5 +42,7 @@ pub mod hub; // 1.8
 pub mod mailbox; // 1.8
 pub mod provider; // 1.8
 pub mod toolbox; // 1.8
+pub mod inspection; // 1.8
 pub mod calls; // 1.9
+pub mod clerk; // 1.9
 pub mod inbox; // 1.95

@@ -61,7 +61,15 @@ impl Toolbox {
     /// `Plugin`: it failed, or its result is not what it promised. All but `NotFound` blame the tool's plugin where it is
     /// to blame.
     pub async fn run(&self, call: ToolCall) -> Result<Json> {
-        match self.run_patiently(call, &Patience::default()).await? {
+        self.run_to_the_end(call, Patience::default()).await
+    }
+
+    /// The same, waiting for a person to the end of the approval; `patience` says who is told of it.
+    ///
+    /// # Errors
+    /// As [`Toolbox::run`].
+    pub async fn run_to_the_end(&self, call: ToolCall, patience: Patience) -> Result<Json> {
+        match self.run_patiently(call, &Patience { most: None, ..patience }).await? {
             Ended::Done(result) => Ok(result),
             // Patience without an end never ends first.
             Ended::Pending(approval) => Err(Error::new(Kind::Denied, format!("answer at {}", approval.url))),

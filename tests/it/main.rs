@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod admin;
+mod approvals;
 mod assets;
 mod clocks;
 mod docs;

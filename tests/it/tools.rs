@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plugbay::base::error::Kind;
 use plugbay::base::json::Json;
-use plugbay::base::settings::Limits;
+use plugbay::base::settings::{Limits, Mode};
 use plugbay::kernel::auth::{Scope, Scopes};
 use plugbay::kernel::call::ToolCall;
 use plugbay::kernel::contribution::{Schema, Tool};
@@ -90,7 +90,7 @@ async fn a_call_over_http_takes_the_body_as_arguments_and_answers_the_result() {
 
 #[tokio::test]
 async fn every_failure_has_one_code_at_both_doors() {
-    let stand = Stand::start();
+    let stand = Stand::set(Scopes::of(&[Scope::Call]), |settings| settings.mode = Mode::Plan);
     let table = faulty();
     offer(&stand, table.iter().map(|(tool, ..)| tool.clone()).collect());
     let mut client = stand.connect().await;

@@ -135,6 +135,7 @@ pub fn tools(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         row.set_item("output", tool.output.as_ref().map(|schema| schema.text().as_str()))?;
         row.set_item("side_effect", tool.side_effect)?;
         row.set_item("specifier_template", tool.specifier_template.as_ref().map(Template::as_str))?;
+        row.set_item("fingerprint", snapshot.identity(tool.name.as_str()).map(|it| it.fingerprint.to_string()))?;
         row.set_item("group", tool.group.as_deref())?;
         row.set_item("timeout_s", tool.timeout.as_secs_f64())?;
         rows.push(row);
