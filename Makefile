@@ -102,6 +102,7 @@ check: lint test
 lint: rust $(VENV)/dev.stamp
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path benches/axum/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/rmcp/Cargo.toml
 	$(CARGO) clippy --locked --quiet --no-default-features --all-targets -- --deny warnings
 	$(CARGO) clippy --locked --quiet -- --deny warnings
 	$(BIN)/ruff format --check python tests examples benches
@@ -116,6 +117,7 @@ soak: build
 .PHONY: bench
 bench: build $(VENV)/bench.stamp
 	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml --target-dir $(TARGET)
+	$(CARGO) build --locked --quiet --release --manifest-path benches/rmcp/Cargo.toml --target-dir $(TARGET)
 	$(BIN)/python benches/run.py $(ARGS)
 
 .PHONY: wheel

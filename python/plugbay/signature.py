@@ -72,7 +72,7 @@ def choices_of(fn: Callable[..., Any]) -> dict[str, list[str]]:
 
 
 def _choices(hint: Any) -> list[str]:
-    if isinstance(hint, enum.EnumMeta):
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return [str(member.value) for member in hint]
     if typing.get_origin(hint) is typing.Literal:
         return [choice for choice in typing.get_args(hint) if isinstance(choice, str)]
