@@ -1,6 +1,6 @@
 //! The host as a whole: owns every part; reads as the order of starting and, in reverse, of stopping.
 //!
-//! Which engines there are is not known here: they come as [`Engines`], and through the registry.
+//! Which engines run the plugins of folders is not known here: they come as [`Engines`], and through the registry.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -18,7 +18,8 @@ use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
-use crate::edge::{admin, tools, ws};
+use crate::edge::{admin, mcp, mcp_auth, tools, ws};
+use crate::engine::mcp::server::{Place, mount};
 use crate::engine::process::installer::Installer;
 use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
@@ -194,6 +195,8 @@ impl App {
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
                 .merge(tools::router(self.parts.clone()))
+                .merge(mcp::router(self.parts.clone()))
+                .merge(mcp_auth::router(self.parts.clone()))
                 .merge(ws::router(self.parts.clone()));
             let serving = server::serve(self.parts.clone(), listener, own)?;
             *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
@@ -223,6 +226,7 @@ impl App {
                 Err(error) => self.give_up(plugin, &error),
             }
         }
+        handle.block_on(self.mount_outside_servers());
         {
             let _inside = handle.enter();
             inspection::start(self.parts.toolbox.gate(), &self.parts.registry, &self.parts.shutdown);
@@ -295,6 +299,17 @@ impl App {
             let _ = ended.send(());
         }
         code
+    }
+
+    /// Mounts the outside MCP servers and waits a little for their first try; a slow one comes when it comes.
+    async fn mount_outside_servers(&self) {
+        let servers = &self.parts.settings.mcp.servers;
+        let place = Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
+        let tried = futures_util::future::join_all(mount(servers, &place));
+        tokio::select! {
+            _ = timeout(self.parts.settings.limits.hook_time, tried) => {}
+            () = self.parts.shutdown.stopping() => {}
+        }
     }
 
     /// Runs a plugin's startup hooks. Those of its shutdown hooks that make up for what has run are run when a later

@@ -334,6 +334,22 @@ def repl(url: str | None, port: int | None, **given: Any) -> None:
                 os._exit(FAILED)
 
 
+@main.command()
+@click.option("--stdio", is_flag=True, required=True, help="Speak on standard input and output.")
+@click.option("--port", type=int, metavar="N", help="The port of a host of its own; one that is free by default.")
+@_url
+@_host_options
+def mcp(stdio: bool, url: str | None, **given: Any) -> None:
+    """Speak MCP with a client that starts a command: for the host that runs, or for one of its own.
+
+    Only a host of its own heeds the options beside --url. A client that knows addresses asks http://HOST:PORT/mcp.
+    """
+    from plugbay import _stdio
+
+    with _failures():
+        _stdio.serve(url, _flags(given))
+
+
 def _flags(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given on the command line, as the core reads it."""
     return {

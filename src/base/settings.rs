@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::mcp_servers::Mcp;
 use crate::base::permissions::Permissions;
 
 /// Who may ask without a credential.
@@ -119,6 +120,8 @@ pub struct Settings {
     pub audit: Keeping,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
+    /// The outside MCP servers that are mounted.
+    pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
 }
@@ -152,6 +155,7 @@ impl Settings {
             database: None,
             audit: Keeping::default(),
             config: None,
+            mcp: Mcp::default(),
             limits: Limits::default(),
         }
     }

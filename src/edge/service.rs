@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::response::Response as AxumResponse;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -25,6 +25,7 @@ use crate::edge::access::{AccessLog, Account};
 use crate::edge::caller::{self, Admission, Gatekeeper};
 use crate::edge::failure;
 use crate::edge::link::{Link, Protocol, Service, Turn};
+use crate::edge::mcp_auth;
 use crate::edge::metrics::{self, Group, Metrics};
 use crate::edge::parts::Parts;
 use crate::edge::plugin_ws;
@@ -110,6 +111,7 @@ impl Core {
             (Ok(Admission::Pass(caller)), None) => caller.request_id.clone(),
             (_, own_id) => own_id.unwrap_or_else(|| self.gate.request_id()),
         };
+        let challenge = mcp_auth::challenge(&self.parts.settings, &head, link.scheme);
         let mut account = Account::open(turn, self.log, &head, &id);
         let answered = {
             let mut answer = pin!(self.answer(link, admission, (head, incoming), &mut account));
@@ -127,7 +129,11 @@ impl Core {
                 refusal(&error).map(Content::Kernel)
             }
         };
+        let is_unknown = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
+        if let Some(challenge) = challenge.filter(|_| is_unknown) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
         if let Some(origin) = origin {
             caller::share(origin, headers);
         }

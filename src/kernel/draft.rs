@@ -25,6 +25,8 @@ pub enum Engine {
     Process,
     /// A native library.
     Native,
+    /// An outside MCP server.
+    Mcp,
 }
 
 /// A plugin that serves.
