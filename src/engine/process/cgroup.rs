@@ -39,9 +39,7 @@ impl Cgroups {
         let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own).trim_start_matches('/');
         let found = Self { parent: Path::new(mount).join(below) };
         let probe = found.open("probe")?;
-        let can_end = probe.path.join("cgroup.kill").exists();
-        probe.close();
-        can_end.then_some(found)
+        probe.path.join("cgroup.kill").exists().then_some(found)
     }
 
     /// Makes a group for a run of a plugin.
@@ -110,6 +108,13 @@ impl Cgroup {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Where nothing ever ran it is empty; else it was closed, or is another host's to close.
+        self.close();
     }
 }
 
