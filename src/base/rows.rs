@@ -383,14 +383,10 @@ pub const LIMITS: &[Limit] = &[
     Limit { name: "install_time_s", help: "each step of an installation", slot: |to| Slot::Time(&mut to.install_time) },
     Limit {
         name: "ready_time_s",
-        help: "from the start of a child process to its ready line",
+        help: "a child process until it is ready",
         slot: |to| Slot::Time(&mut to.ready_time),
     },
-    Limit {
-        name: "stop_grace_s",
-        help: "from TERM to KILL when a child process is stopped",
-        slot: |to| Slot::Time(&mut to.stop_grace),
-    },
+    Limit { name: "stop_grace_s", help: "from TERM to KILL of a child", slot: |to| Slot::Time(&mut to.stop_grace) },
     Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
 ];
 
