@@ -39,7 +39,19 @@ impl Cgroups {
         let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own).trim_start_matches('/');
         let found = Self { parent: Path::new(mount).join(below) };
         let probe = found.open("probe")?;
+        found.tidy();
         probe.path.join("cgroup.kill").exists().then_some(found)
+    }
+
+    /// Removes the groups of hosts that are gone. The system refuses where anything runs in one.
+    fn tidy(&self) {
+        for entry in fs::read_dir(&self.parent).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name();
+            let host = name.to_str().and_then(|name| name.strip_prefix("plugbay-")?.split('-').next());
+            if host.is_some_and(|host| !Path::new("/proc").join(host).exists()) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
     }
 
     /// Makes a group for a run of a plugin.
