@@ -19,7 +19,7 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
 use crate::edge::{admin, mcp, mcp_auth, tools, ws};
-use crate::engine::mcp::server::{Place, mount};
+use crate::engine::mcp::server::{self as outside, mount};
 use crate::engine::process::installer::Installer;
 use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
@@ -304,7 +304,7 @@ impl App {
     /// Mounts the outside MCP servers and waits a little for their first try; a slow one comes when it comes.
     async fn mount_outside_servers(&self) {
         let servers = &self.parts.settings.mcp.servers;
-        let place = Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
+        let place = outside::Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
         let tried = futures_util::future::join_all(mount(servers, &place));
         tokio::select! {
             _ = timeout(self.parts.settings.limits.hook_time, tried) => {}

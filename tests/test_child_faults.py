@@ -116,7 +116,7 @@ def test_a_console_and_an_embedded_host_leave_nothing(folder: Path) -> None:
 
 def test_a_child_that_floods_its_output_costs_a_bounded_log(folder: Path, home: Path) -> None:
     floods = "ready()\nimport threading\nthreading.Thread(target=serve, daemon=True).start()\n"
-    floods += "for _ in range(4000): sys.stdout.write(('x' * 99 + '\\n') * 200)\nsys.stdout.flush()\n"
+    floods += "for _ in range(1500): sys.stdout.write(('x' * 99 + '\\n') * 200)\nsys.stdout.flush()\n"
     floods += "print('the end', file=sys.stderr, flush=True)\ntime.sleep(60)"
     write_stub(folder, "floods", floods)
     write_stub(folder, "calm")
@@ -184,7 +184,7 @@ server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ ready: true, po
 """
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_a_child_that_is_killed_under_load_costs_another_not_one_request(folder: Path, kills: int) -> None:
     write_child(folder, "dies", ANSWERS)
     write_child(folder, "lives", ANSWERS)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from children import NODE, is_running, reaches, row, said, write_child, write_stub, written
 from kit import PATIENCE_S
-from served import Served
+from served import Served, write_plugin
 
 from plugbay.testing import running_host
 
@@ -67,13 +67,17 @@ def test_a_plugin_may_have_two_halves(folder: Path) -> None:
 
 
 def test_commands_without_a_host_start_no_child(folder: Path, plugbay: Any) -> None:
+    folder.mkdir()
     started = folder / "started"
+    write_plugin(
+        folder, "loud", "def setup(host):\n    host.add_agent_tool(shout)\n\n\ndef shout() -> str:\n    return 'HI'"
+    )
     write_stub(folder, "quiet", f"open({str(started)!r}, 'w'); ready(); serve()")
     for words in (["check", folder], ["plugins", "--plugins-dir", folder], ["routes", "--plugins-dir", folder]):
         done = plugbay(*words)
         assert done.returncode == 0, done.stderr
-    done = plugbay("tool", "call", "ping.echo", '{"text": "hi"}', "--plugins-dir", folder)
-    assert done.returncode == 0, done.stderr
+    done = plugbay("tool", "call", "shout", "--plugins-dir", folder)
+    assert (done.returncode, done.stdout) == (0, '"HI"\n'), done.stderr
     assert "quiet" in plugbay("plugins", "--plugins-dir", folder).stdout
     script = f"import plugbay; print(plugbay.load_plugins(extra_dirs=[{str(folder)!r}]).loaded)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -58,6 +58,7 @@ pub fn offered(server: &McpServer, described: &Described, line: &Line) -> Result
         specifier_template: None,
         group: Some(server.name.shared()),
         timeout: server.call_time,
+        concurrency: None,
         handler: Arc::new(Outside { name: described.name.to_string(), line: line.clone() }),
     })
 }

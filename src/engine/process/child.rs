@@ -119,7 +119,7 @@ impl Child {
     /// [`Limits::ready_time`]: crate::base::settings::Limits::ready_time
     ///
     /// # Errors
-    /// `Timeout`: it did not get ready in time. `Upstream`: what it says cannot be; the message says why.
+    /// `Upstream`: it did not get ready in time, or what it says cannot be; the message says which.
     pub fn readiness(&mut self) -> impl Future<Output = Result<u16>> + Send + use<> {
         let (heard, ear, family) = (self.heard.take(), self.ear.clone(), self.family.clone());
         let (equipment, plugin) = (self.equipment.clone(), self.plugin.clone());
@@ -152,7 +152,7 @@ impl Child {
                          \"port\": N}} once it listens{almost}",
                         limit.as_secs_f64()
                     );
-                    Err(Error::new(Kind::Timeout, message))
+                    Err(Error::new(Kind::Upstream, message))
                 }
             }
         }
