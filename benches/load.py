@@ -18,6 +18,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BENCH_AXUM = TARGET / "release" / "bench-axum"
 BENCH_LOAD = TARGET / "release" / "bench-load"
 BENCH_ARRIVALS = TARGET / "release" / "bench-arrivals"
+BENCH_RMCP = TARGET / "release" / "bench-rmcp"
 
 BODY = '{"name":"lamp","price":12.5,"tags":["home","light"]}'
 
@@ -55,7 +56,7 @@ def missing() -> list[str]:
     found = []
     if shutil.which("wrk") is None:
         found.append("wrk is missing: install it, for example: apt-get install wrk")
-    for program in (BENCH_AXUM, BENCH_LOAD, BENCH_ARRIVALS):
+    for program in (BENCH_AXUM, BENCH_LOAD, BENCH_ARRIVALS, BENCH_RMCP):
         if not program.exists():
             found.append(f"{program.name} is not built: use `make bench`")
     if len(os.sched_getaffinity(0)) < 2:
@@ -86,9 +87,9 @@ def http(server: Running, ask: Ask, seconds: float, connections: int = 64) -> Sa
     answer = httpx.request(method, target, headers=headers, content=ask.body, trust_env=False)
     if answer.status_code != 200 or answer.json() != ask.answer:
         raise BenchError(f"{server.server.name}{ask.path} answers {answer.status_code}: {answer.text[:500]}")
-    _run(server, [*command, f"-d{max(1, round(seconds / 4))}s", target])
+    run_wrk(server, [*command, f"-d{max(1, round(seconds / 4))}s", target])
     before = server.cpu_s()
-    text = _run(server, [*command, f"-d{max(1, round(seconds))}s", target])
+    text = run_wrk(server, [*command, f"-d{max(1, round(seconds))}s", target])
     cpu_s = server.cpu_s() - before
     counted = re.search(r"(\d+) requests in ([\d.]+)(m|s),", text)
     trouble = re.search(r"(Non-2xx.*|Socket errors.*)", text)
@@ -104,7 +105,8 @@ def pinned(server: Running) -> Callable[[], None]:
     return lambda: os.sched_setaffinity(0, cores)
 
 
-def _run(server: Running, command: list[str]) -> str:
+def run_wrk(server: Running, command: list[str]) -> str:
+    """What the program says."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=pinned(server))
     if done.returncode:
         raise BenchError(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")

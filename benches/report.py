@@ -26,6 +26,7 @@ PACKAGES = (
 HEADINGS = {
     "cpu_us": "CPU µs a {unit}",
     "rate": "{unit}s a second",
+    "middle_us": "µs to an answer, median",
     "p99_us": "µs to an answer, 99 of 100",
     "p50_us": "µs to an answer alone, median",
     "start_ms": "ms to the first answer",

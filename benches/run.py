@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import proxy
+import agents
 import routes
 from cases import OURS, Case, Entry
 from load import ROOT, missing
@@ -21,7 +21,7 @@ from report import Result, comparison, put, setting
 
 def cases() -> list[Case]:
     """Every case, in the order of the report."""
-    return [*routes.cases(), *proxy.cases()]
+    return [*routes.cases(), *agents.cases()]
 
 
 def words() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -131,6 +131,7 @@ class Asking:
         """The well-formed requests, and what every path is asked: methods, slashes, queries."""
         yield self.draft().ask()
         yield self.draft(optional=False).ask()
+        yield replace(self.draft().ask(), chunked=True)
         for sample in self.operation.samples:
             yield self.with_body(dumped(sample))
         for method in METHODS:

@@ -67,19 +67,27 @@ class Ask:
     target: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+    chunked: bool = False
+    """Whether the body comes in pieces that say their lengths."""
 
     def wire(self) -> bytes:
         """Its bytes."""
         lines = [self.method.encode() + b" " + self.target + b" HTTP/1.1", b"host: " + HOST.encode()]
         lines += [name + b": " + value for name, value in self.headers]
-        if self.body or self.method in ("POST", "PUT", "PATCH"):
-            lines.append(b"content-length: %d" % len(self.body))
-        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
+        body = self.body
+        if self.chunked:
+            lines.append(b"transfer-encoding: chunked")
+            pieces = [piece for piece in (body[:5], body[5:]) if piece]
+            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+        elif body or self.method in ("POST", "PUT", "PATCH"):
+            lines.append(b"content-length: %d" % len(body))
+        return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
     def __str__(self) -> str:
         body = self.body if len(self.body) < 400 else self.body[:300] + b" ... %d bytes" % len(self.body)
         target = self.target if len(self.target) < 400 else self.target[:300] + b" ... %d bytes" % len(self.target)
-        return f"{self.method} {target!r} {[f'{n.decode()}: {v!r}' for n, v in self.headers]} {body!r}"
+        how = " in chunks" if self.chunked else ""
+        return f"{self.method} {target!r} {[f'{n.decode()}: {v!r}' for n, v in self.headers]} {body!r}{how}"
 
 
 @dataclass(frozen=True, slots=True)

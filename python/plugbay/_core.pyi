@@ -13,12 +13,15 @@ __all__ = [
     "Draft",
     "Host",
     "Principal",
+    "Relay",
     "ToolContext",
     "channels",
     "errors",
+    "explain",
     "facades",
     "generation",
     "invoke",
+    "lint",
     "list_secrets",
     "loader_given_up",
     "log",
@@ -30,6 +33,7 @@ __all__ = [
     "remove_secret",
     "reset",
     "routes",
+    "rules_of_settings",
     "set_secret",
     "tools",
     "withdraw",
@@ -108,6 +112,7 @@ class Draft:
         specifier_template: str | None,
         group: str | None,
         timeout_s: float,
+        max_concurrency: int | None,
         handler: Callable[..., Any],
         wants_context: bool,
         is_async: bool,
@@ -145,8 +150,11 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
 def tools() -> list[dict[str, Any]]:
-    """``name, plugin, description, parameters, output, side_effect, specifier_template, group, timeout_s``, by name;
-    ``parameters`` and ``output`` are JSON text."""
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group, timeout_s,
+    max_concurrency``, by name; ``parameters`` and ``output`` are JSON text."""
+
+def search_tools(text: str) -> list[str]:
+    """The names of the tools that have these words, the best first."""
 
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
@@ -188,6 +196,17 @@ def loader_given_up(change: int) -> None:
 def log(level: int, logger: str, message: str) -> None:
     """Hand a record of Python's ``logging`` to the host's log. Never waits."""
 
+def explain(question: str) -> str:
+    """What would become of a call: ``{"mode", "rules": [{"list", "rule", "place"?, "plugin"?, "fingerprint"?}],
+    "tool": {"name", "plugin"?, "side_effect"?, "specifier_template"?, "fingerprint"?}, "arguments"?, "tripped"?}`` gives
+    ``{"tool", "decision", "reason", "why", "rule", "specifier", "parts", "without", …}``; JSON in, JSON out."""
+
+def lint(question: str) -> str:
+    """What is wrong with rules: ``{"rules", "tools"}`` as ``explain`` has them gives ``{"findings"}``."""
+
+def rules_of_settings(flags: str) -> str:
+    """The mode and the rules that the settings have: ``{"mode", "rules", "home"}`` as JSON. Raises ``InvalidError``."""
+
 def generation() -> int:
     """Rises by one with every change of what serves."""
 
@@ -197,6 +216,20 @@ def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
     With a host running, an ``async def`` handler runs on the host's loop; without one, on the caller's.
     ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
     """
+
+@final
+class Relay:
+    """Passes the messages of one MCP client on to the ``/mcp`` of a host."""
+
+    def __new__(cls) -> Relay: ...
+    def run(self, url: str, token: str | None, input: int, output: int) -> None:
+        """Block, releasing the GIL, until the input ends or ``stop`` is called. Takes the two descriptors over.
+
+        Raises ``PlugbayError`` (``upstream``) when the host at ``url`` takes no more.
+        """
+
+    def stop(self) -> None:
+        """End ``run``, from any thread."""
 
 @final
 class Host:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import httpx
 
 _TIMEOUT_S = 10.0
+_AT_ONCE = {"prefer": "respond-async"}
+"""Asks for an answer at once when a person has to be asked."""
+
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -47,29 +51,60 @@ class HostClient:
         """Do ``DELETE path``."""
         self._ask("DELETE", path, None, timeout_s)
 
+    def stream(self, path: str) -> Iterator[str]:
+        """The text of ``GET path``, as it comes; waits for as long as the host writes."""
+        import httpx
+
+        try:
+            with (
+                httpx.Client(trust_env=self._trust_env, timeout=None) as client,
+                client.stream("GET", f"{self.url}{path}", headers=self._headers()) as answer,
+            ):
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                yield from answer.iter_text()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
     def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Run a tool and return its result. Waits as long as the host lets the call run."""
-        return self._ask("POST", _tool_path(name), arguments, None)["result"]
+        """Run a tool and return its result. Waits as long as the host lets the call run.
+
+        Where a person is asked first, standard error is told where they answer.
+        """
+        answer = self._ask("POST", _tool_path(name), arguments, None, _AT_ONCE)
+        if "approval" in answer:
+            _tell(answer["approval"])
+            # The same call comes back to the approval, and waits there.
+            answer = self._ask("POST", _tool_path(name), arguments, None)
+        return answer["result"]
 
     async def call_tool_async(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Run a tool and return its result; cancelling this cancels the call."""
+        """Run a tool and return its result, as ``call_tool`` does; cancelling this cancels the call."""
         import httpx
 
         content = _encoded(arguments)
         try:
             async with httpx.AsyncClient(trust_env=self._trust_env, timeout=None) as client:
-                answer = await client.post(f"{self.url}{_tool_path(name)}", content=content, headers=self._headers())
+                url, headers = f"{self.url}{_tool_path(name)}", self._headers()
+                answer = self._read(await client.post(url, content=content, headers=headers | _AT_ONCE))
+                if "approval" in answer:
+                    _tell(answer["approval"])
+                    answer = self._read(await client.post(url, content=content, headers=headers))
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-        return self._read(answer)["result"]
+        return answer["result"]
 
-    def _ask(self, method: str, path: str, body: Any, timeout_s: float | None) -> Any:
+    def _ask(
+        self, method: str, path: str, body: Any, timeout_s: float | None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         import httpx
 
         content = None if body is None else _encoded(body)
         try:
             with httpx.Client(trust_env=self._trust_env, timeout=timeout_s) as client:
-                answer = client.request(method, f"{self.url}{path}", content=content, headers=self._headers())
+                sent = self._headers() | dict(headers or {})
+                answer = client.request(method, f"{self.url}{path}", content=content, headers=sent)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return self._read(answer)
@@ -129,6 +164,11 @@ def _kept_token(home: Path) -> str | None:
         return (home / "token").read_text(encoding="ascii").strip() or None
     except (OSError, ValueError):
         return None
+
+
+def _tell(approval: Mapping[str, Any]) -> None:
+    line = f"{approval['tool']} waits for a person, who answers at {approval['url']} or with `plugbay approvals`"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _tool_path(name: str) -> str:

@@ -1,14 +1,13 @@
-//! Every setting and every limit as a row: its name, where it can be given, what it does, how it is read and shown.
+//! Every setting as a row: its name, where it can be given, what it does, how it is read and shown.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
-use crate::base::settings::{AuthMode, Limits, LogFormat, Mode, Settings, SourceKind};
+use crate::base::given::{Given, origin, range, shown, url_text, without_password};
+use crate::base::settings::{AuthMode, LogFormat, Mode, Settings, SourceKind};
 
 /// Settings on the way to be complete.
 pub struct Partial {
@@ -27,14 +26,6 @@ impl Partial {
     }
 }
 
-/// A value as a source gave it.
-pub struct Given<'a> {
-    /// A JSON value; from the environment always a text.
-    pub value: &'a Value,
-    /// What relative paths are relative to.
-    pub folder: &'a Path,
-}
-
 /// One setting.
 pub struct Setting {
     /// Its name in the TOML file and in the JSON of flags and settings.
@@ -51,57 +42,8 @@ pub struct Setting {
     pub get: fn(&Settings) -> Value,
 }
 
-/// One limit.
-pub struct Limit {
-    /// Its name, with its unit, in the table `limits`; its environment variable is `PLUGBAY_LIMITS_` and the name.
-    pub name: &'static str,
-    /// What it limits, in one line.
-    pub help: &'static str,
-    /// Its place.
-    pub slot: for<'a> fn(&'a mut Limits) -> Slot<'a>,
-}
-
-/// The place of a limit.
-pub enum Slot<'a> {
-    /// A number of bytes or of things, at least one.
-    Number(&'a mut usize),
-    /// The same, or 0 for no limit at all.
-    Perhaps(&'a mut Option<usize>),
-    /// A time, given in seconds.
-    Time(&'a mut Duration),
-}
-
-impl Slot<'_> {
-    /// Puts a given value in its place.
-    ///
-    /// # Errors
-    /// It does not fit; the text says what was expected.
-    pub fn set(self, given: &Given<'_>) -> Result<(), String> {
-        match self {
-            Self::Number(place) => {
-                *place = given.number(1, usize::MAX as u64, "a whole number from 1, for example 1048576")? as usize;
-            }
-            Self::Perhaps(place) => {
-                let number = given.number(0, usize::MAX as u64, "a whole number, 0 for no limit")? as usize;
-                *place = (number > 0).then_some(number);
-            }
-            Self::Time(place) => *place = given.seconds()?,
-        }
-        Ok(())
-    }
-
-    /// The value in force.
-    pub fn value(&self) -> Value {
-        match self {
-            Self::Number(place) => Value::from(**place),
-            Self::Perhaps(place) => Value::from(place.unwrap_or(0)),
-            Self::Time(place) => Value::from(place.as_secs_f64()),
-        }
-    }
-}
-
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -199,7 +141,7 @@ pub const SETTINGS: [Setting; 21] = [
         flag: Some("--public-url"),
         env: Some("PLUGBAY_PUBLIC_URL"),
         help: "the address that clients use when it is not the one listened on",
-        set: |to, given| given.origin().map(|url| to.settings.public_url = Some(url)),
+        set: |to, given| given.origin(ORIGIN).map(|url| to.settings.public_url = Some(url)),
         get: |from| from.public_url.as_ref().map(url_text).into(),
     },
     Setting {
@@ -298,6 +240,14 @@ pub const SETTINGS: [Setting; 21] = [
         get: |from| from.install_env.clone().into(),
     },
     Setting {
+        name: "children",
+        flag: None,
+        env: None,
+        help: "whether child processes start with the host; off where a command loads plugins for one call (on)",
+        set: |to, given| given.truth().map(|on| to.settings.children = on),
+        get: |from| from.children.into(),
+    },
+    Setting {
         name: "home",
         flag: None,
         env: Some("PLUGBAY_HOME"),
@@ -305,190 +255,52 @@ pub const SETTINGS: [Setting; 21] = [
         set: |to, given| given.path("the path of a folder").map(|path| to.settings.home = path),
         get: |from| shown(&from.home).into(),
     },
+    Setting {
+        name: "database",
+        flag: Some("--database"),
+        env: Some("PLUGBAY_DATABASE"),
+        help: "a PostgreSQL server that keeps what is recorded, instead of plugbay.db in the home folder",
+        set: |to, given| {
+            let url = Url::parse(given.text(DATABASE)?).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+            url.map(|url| to.settings.database = Some(url)).ok_or_else(|| DATABASE.to_owned())
+        },
+        get: |from| from.database.as_ref().map(without_password).into(),
+    },
+    Setting {
+        name: "audit_arguments",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_ARGUMENTS"),
+        help: "keep the arguments of calls, without those that their schema marks as secret: on or off (on)",
+        set: |to, given| given.truth().map(|on| to.settings.audit.arguments = on),
+        get: |from| from.audit.arguments.into(),
+    },
+    Setting {
+        name: "audit_days",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_DAYS"),
+        help: "how many days the record of a call is kept (90)",
+        set: |to, given| {
+            let days = given.number(1, 36_500, "a whole number of days from 1 to 36500, for example 90")?;
+            to.settings.audit.days = days as u16;
+            Ok(())
+        },
+        get: |from| from.audit.days.into(),
+    },
+    Setting {
+        name: "audit_mib",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_MIB"),
+        help: "how many MiB the records of calls may take; the oldest are let go (1024)",
+        set: |to, given| {
+            let expected = "a whole number of MiB from 1, for example 1024";
+            to.settings.audit.mib = given.number(1, u64::from(u32::MAX), expected)? as u32;
+            Ok(())
+        },
+        get: |from| from.audit.mib.into(),
+    },
 ];
 
 const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Plan), ("autonomous", Mode::Autonomous)];
+const DATABASE: &str = "the URL of a PostgreSQL server, for example postgres://user:password@127.0.0.1/plugbay";
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
-
-/// Every limit.
-pub const LIMITS: &[Limit] = &[
-    Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
-    Limit {
-        name: "proxy_body_bytes",
-        help: "bytes of a request's body to a plugin's server; 0 is no limit",
-        slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
-    },
-    Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
-    Limit {
-        name: "head_time_s",
-        help: "from the first byte of a request's head to its end",
-        slot: |to| Slot::Time(&mut to.head_time),
-    },
-    Limit {
-        name: "idle_time_s",
-        help: "a kept-alive connection without a request",
-        slot: |to| Slot::Time(&mut to.idle_time),
-    },
-    Limit {
-        name: "silent_time_s",
-        help: "a new connection that says nothing",
-        slot: |to| Slot::Time(&mut to.silent_time),
-    },
-    Limit {
-        name: "stall_time_s",
-        help: "a body of which no byte comes, an answer of which no byte can be written",
-        slot: |to| Slot::Time(&mut to.stall_time),
-    },
-    Limit { name: "connections", help: "open connections", slot: |to| Slot::Number(&mut to.connections) },
-    Limit { name: "call_time_s", help: "from a question to its answer", slot: |to| Slot::Time(&mut to.call_time) },
-    Limit { name: "frame_bytes", help: "bytes of a frame on /ws", slot: |to| Slot::Number(&mut to.frame_bytes) },
-    Limit {
-        name: "outbox_frames",
-        help: "frames that wait for a /ws client",
-        slot: |to| Slot::Number(&mut to.outbox_frames),
-    },
-    Limit {
-        name: "outbox_bytes",
-        help: "bytes that wait for a /ws client",
-        slot: |to| Slot::Number(&mut to.outbox_bytes),
-    },
-    Limit {
-        name: "mailbox_messages",
-        help: "messages of one connection that wait for one channel",
-        slot: |to| Slot::Number(&mut to.mailbox_messages),
-    },
-    Limit {
-        name: "bridge_questions",
-        help: "questions that wait for Python",
-        slot: |to| Slot::Number(&mut to.bridge_questions),
-    },
-    Limit {
-        name: "worker_threads",
-        help: "Python threads for def handlers",
-        slot: |to| Slot::Number(&mut to.worker_threads),
-    },
-    Limit {
-        name: "hook_time_s",
-        help: "import, setup and each hook of a plugin",
-        slot: |to| Slot::Time(&mut to.hook_time),
-    },
-    Limit { name: "install_time_s", help: "each step of an installation", slot: |to| Slot::Time(&mut to.install_time) },
-    Limit {
-        name: "ready_time_s",
-        help: "from the start of a child process to its ready line",
-        slot: |to| Slot::Time(&mut to.ready_time),
-    },
-    Limit {
-        name: "stop_grace_s",
-        help: "from TERM to KILL when a child process is stopped",
-        slot: |to| Slot::Time(&mut to.stop_grace),
-    },
-    Limit { name: "drain_time_s", help: "from the stop signal to the end", slot: |to| Slot::Time(&mut to.drain_time) },
-];
-
-impl Given<'_> {
-    fn text(&self, expected: &str) -> Result<&str, String> {
-        self.value.as_str().map(str::trim).filter(|text| !text.is_empty()).ok_or_else(|| expected.to_owned())
-    }
-
-    /// A list, or a text with commas.
-    fn list(&self, expected: &str) -> Result<Vec<String>, String> {
-        let parts: Option<Vec<&str>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_str).collect(),
-            Value::String(text) => Some(text.split(',').collect()),
-            _ => None,
-        };
-        let parts = parts.ok_or_else(|| format!("a list of texts, each {expected}"))?;
-        Ok(parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    }
-
-    fn path(&self, expected: &str) -> Result<PathBuf, String> {
-        self.text(expected).map(|text| self.folder.join(text))
-    }
-
-    fn paths(&self) -> Result<Vec<PathBuf>, String> {
-        let expected = "the path of a folder, or a list of them";
-        let paths: Option<Vec<&str>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_str).collect(),
-            Value::String(text) => Some(vec![text]),
-            _ => None,
-        };
-        let paths = paths.ok_or_else(|| expected.to_owned())?;
-        Ok(paths.into_iter().map(|path| self.folder.join(path)).collect())
-    }
-
-    fn number(&self, least: u64, most: u64, expected: &str) -> Result<u64, String> {
-        let number = match self.value {
-            Value::String(text) => text.trim().parse().ok(),
-            other => other.as_u64(),
-        };
-        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| expected.to_owned())
-    }
-
-    /// Seconds, perhaps with a fraction; more than none, at most a year.
-    fn seconds(&self) -> Result<Duration, String> {
-        let seconds = match self.value {
-            Value::String(text) => text.trim().parse().ok(),
-            other => other.as_f64(),
-        };
-        seconds
-            .filter(|seconds: &f64| *seconds > 0.0 && *seconds <= 31_536_000.0)
-            .map(Duration::from_secs_f64)
-            .ok_or_else(|| "a number of seconds above 0, at most a year, for example 10 or 0.5".to_owned())
-    }
-
-    fn truth(&self) -> Result<bool, String> {
-        match self.value {
-            Value::Bool(truth) => Ok(*truth),
-            Value::String(text) => match text.trim() {
-                "on" | "true" | "1" | "yes" => Ok(true),
-                "off" | "false" | "0" | "no" => Ok(false),
-                _ => Err("on or off".into()),
-            },
-            _ => Err("on or off, or true or false".into()),
-        }
-    }
-
-    fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, String> {
-        let found = self.value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text.trim()));
-        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("one of {}", words.join(", "))
-        })
-    }
-
-    fn address(&self) -> Result<IpAddr, String> {
-        let expected = "an address to listen on, for example 127.0.0.1 or ::1";
-        match self.text(expected)? {
-            "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-            text => text.trim_matches(['[', ']']).parse().map_err(|_| expected.to_owned()),
-        }
-    }
-
-    fn origin(&self) -> Result<Url, String> {
-        origin(self.text(ORIGIN)?).ok_or_else(|| ORIGIN.to_owned())
-    }
-}
-
-fn origin(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    (bare && url.host().is_some()).then_some(url)
-}
-
-fn range(text: &str) -> Option<ipnet::IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(ipnet::IpNet::from))
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn url_text(url: &Url) -> String {
-    url.as_str().trim_end_matches('/').to_owned()
-}

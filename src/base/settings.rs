@@ -7,6 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::mcp_servers::Mcp;
+use crate::base::permissions::Permissions;
+
 /// Who may ask without a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
@@ -77,6 +80,8 @@ pub struct Settings {
     pub auth: AuthMode,
     /// What the gate does with side effects.
     pub mode: Mode,
+    /// The rules that the operator has set.
+    pub permissions: Permissions,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Whether each request is a log line.
@@ -105,10 +110,18 @@ pub struct Settings {
     pub install_sources: Vec<SourceKind>,
     /// Variables that git, npm and builds may see beside the usual ones.
     pub install_env: Vec<String>,
+    /// Whether child processes start with the host; off where a command loads the plugins for one call.
+    pub children: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
+    /// The PostgreSQL server that keeps the records instead of a file in the home folder.
+    pub database: Option<Url>,
+    /// What is kept of calls.
+    pub audit: Keeping,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
+    /// The outside MCP servers that are mounted.
+    pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
 }
@@ -122,6 +135,7 @@ impl Settings {
             plugins_dirs: Vec::new(),
             auth: AuthMode::default(),
             mode: Mode::default(),
+            permissions: Permissions::default(),
             log_format: LogFormat::default(),
             access_log: true,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -134,12 +148,33 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            children: true,
             install_sources: Vec::new(),
             install_env: Vec::new(),
             home,
+            database: None,
+            audit: Keeping::default(),
             config: None,
+            mcp: Mcp::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// What is kept of each call, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Whether its arguments are, without their secrets.
+    pub arguments: bool,
+    /// Days after which it is let go.
+    pub days: u16,
+    /// MiB that all calls may take; the oldest are let go.
+    pub mib: u32,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self { arguments: true, days: 90, mib: 1024 }
     }
 }
 
@@ -186,6 +221,24 @@ pub struct Limits {
     pub stop_grace: Duration,
     /// From the stop signal to the end.
     pub drain_time: Duration,
+    /// From the filing of an approval to its end.
+    pub approval_time: Duration,
+    /// Calls that wait for a person; of one caller at most half of it.
+    pub approvals: usize,
+    /// Side effects of one caller within `breaker_time`; the next is asked for.
+    pub breaker_calls: usize,
+    /// The time in which they are counted.
+    pub breaker_time: Duration,
+    /// Failures of one tool in a row; then its side effects are asked for.
+    pub breaker_failures: usize,
+    /// Bytes of a tool's result.
+    pub result_bytes: usize,
+    /// Tool calls of one caller that run or wait for leave.
+    pub caller_calls: usize,
+    /// Tool calls that run or whose record waits to be written.
+    pub audit_records: usize,
+    /// For room in the audit log, and until a record is on the disk.
+    pub audit_time: Duration,
 }
 
 impl Limits {
@@ -219,6 +272,15 @@ impl Default for Limits {
             ready_time: Duration::from_secs(10),
             stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
+            approval_time: Duration::from_secs(300),
+            approvals: 1000,
+            breaker_calls: 100,
+            breaker_time: Duration::from_secs(60),
+            breaker_failures: 5,
+            result_bytes: 4 << 20,
+            caller_calls: 1024,
+            audit_records: 16_384,
+            audit_time: Duration::from_secs(5),
         }
     }
 }

@@ -10,11 +10,17 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::rows::{Given, LIMITS, Partial, SETTINGS};
+use crate::base::given::Given;
+use crate::base::limits::LIMITS;
+use crate::base::mcp_servers::Mcp;
+use crate::base::permissions::{self, Said};
+use crate::base::rows::{Partial, SETTINGS};
 use crate::base::settings::{AuthMode, Settings};
 
 /// The file that is read from the working directory unless another is named.
 const FILE: &str = "plugbay.toml";
+/// The table of rules, which has a reader of its own.
+const PERMISSIONS: &str = "permissions";
 
 /// What surrounds the process: the environment and the working directory.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +65,7 @@ impl Settings {
             partial.settings.plugins_dirs.extend(folders.map(|folder| surroundings.folder.join(folder)));
         }
         if let Some(path) = find_file(flags, surroundings)? {
-            read_file(&path, &mut partial)?;
+            read_file(&path, surroundings, &mut partial)?;
             partial.settings.config = Some(path);
         }
         read_environment(surroundings, &mut partial)?;
@@ -81,35 +87,63 @@ impl Settings {
     }
 }
 
-fn read_file(path: &Path, partial: &mut Partial) -> Result<()> {
+fn read_file(path: &Path, surroundings: &Surroundings, partial: &mut Partial) -> Result<()> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot read {shown}: {error}")))?;
     let table: Map<String, Value> =
         toml::from_str(&text).map_err(|error| invalid(format!("{shown} is not TOML: {}", error.to_string().trim())))?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    read_table(&table, &shown.to_string(), &folder, partial)
+    let said = permissions::of_toml(&text, &shown.to_string()).map_err(invalid)?;
+    let mode_twice = table.contains_key("mode") && said.as_ref().is_some_and(|said| said.mode.is_some());
+    if mode_twice {
+        return Err(invalid(format!("{shown}: the mode is given twice, as mode and in [permissions]: remove one")));
+    }
+    said.map_or(Ok(()), |said| take_permissions(said, &shown.to_string(), partial))?;
+    let table = table.into_iter().filter(|(name, _)| name != PERMISSIONS).collect();
+    read_table(&table, &shown.to_string(), &folder, surroundings, partial)
 }
 
 fn read_flags(flags: &Map<String, Value>, surroundings: &Surroundings, partial: &mut Partial) -> Result<()> {
     let given = |(name, value): &(&String, &Value)| *name != "config" && !value.is_null();
     let flags: Map<String, Value> =
         flags.iter().filter(given).map(|(name, value)| (name.clone(), value.clone())).collect();
-    read_table(&flags, "command line", &surroundings.folder, partial)
+    read_table(&flags, "command line", &surroundings.folder, surroundings, partial)
 }
 
-fn read_table(table: &Map<String, Value>, source: &str, folder: &Path, partial: &mut Partial) -> Result<()> {
+fn read_table(
+    table: &Map<String, Value>,
+    source: &str,
+    folder: &Path,
+    surroundings: &Surroundings,
+    partial: &mut Partial,
+) -> Result<()> {
     for (name, value) in table {
         let given = Given { value, folder };
         if let Some(row) = SETTINGS.iter().find(|row| row.name == name) {
             (row.set)(partial, &given).map_err(|expected| bad_value(source, name, value, &expected))?;
         } else if name == "limits" {
             read_limits(value, source, folder, partial)?;
+        } else if name == PERMISSIONS {
+            let said = permissions::of_json(value, source).map_err(invalid)?;
+            take_permissions(said, source, partial)?;
+        } else if name == "mcp" {
+            let variable = |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
+            let read = Mcp::read(value, folder, &variable);
+            partial.settings.mcp = read.map_err(|problem| invalid(format!("{source}: {problem}")))?;
         } else {
-            let known = SETTINGS.iter().map(|row| row.name).chain(["limits"]);
+            let known = SETTINGS.iter().map(|row| row.name).chain(["limits", "mcp", PERMISSIONS]);
             return Err(unknown(source, "setting", name, known));
         }
     }
     Ok(())
+}
+
+/// Takes the rules of one source to those of the others; of several modes the last holds.
+fn take_permissions(said: Said, source: &str, partial: &mut Partial) -> Result<()> {
+    partial.settings.permissions.extend(said.permissions);
+    let Some(mode) = said.mode.map(Value::from) else { return Ok(()) };
+    let table = Map::from_iter([("mode".to_owned(), mode)]);
+    read_table(&table, source, Path::new(""), &Surroundings::default(), partial)
 }
 
 fn read_limits(table: &Value, source: &str, folder: &Path, partial: &mut Partial) -> Result<()> {
@@ -134,7 +168,7 @@ fn read_environment(surroundings: &Surroundings, partial: &mut Partial) -> Resul
         Some(Some(text)) => Ok(Some(Value::from(text))),
         None => Ok(None),
     };
-    for row in &SETTINGS {
+    for row in SETTINGS {
         let Some(name) = row.env else { continue };
         if let Some(value) = text(name)? {
             let set = (row.set)(partial, &Given { value: &value, folder });

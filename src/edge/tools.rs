@@ -1,15 +1,19 @@
 //! `/api/host/tools`: what tools there are, and a call of one.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::StatusCode;
+use http::header::LOCATION;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
+use serde_json::json as object;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
@@ -17,12 +21,21 @@ use crate::base::name::ToolName;
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, method_not_allowed};
 use crate::edge::parts::Parts;
+use crate::kernel::approvals::Approval;
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
 use crate::kernel::contribution::{Schema, Tool};
+use crate::kernel::gate::Patience;
 use crate::kernel::provider::{Format, provider_names};
 use crate::kernel::registry::{Offered, Registry};
-use crate::kernel::toolbox::Toolbox;
+use crate::kernel::search::search;
+use crate::kernel::specifier::Template;
+use crate::kernel::toolbox::{Ended, Toolbox};
+
+/// What a caller prefers (RFC 7240).
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// Which of its preferences was followed.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The routes of the tools. The gate in front has put the [`Caller`] into the request's extensions.
 pub fn router(parts: Parts) -> axum::Router {
@@ -46,11 +59,14 @@ struct Tools {
 
 /// How a list is asked for.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wish {
     /// A provider's format instead of the host's own.
     format: Option<String>,
-    /// Words that a tool's name, description or group must all have, in any case.
-    q: Option<String>,
+    /// Only the tools of this group.
+    group: Option<String>,
+    /// Only the tools that have these words, the best first.
+    search: Option<String>,
 }
 
 /// One tool of the host's own list.
@@ -65,6 +81,7 @@ struct Entry<'a> {
     specifier_template: Option<&'a str>,
     group: Option<&'a str>,
     timeout_s: f64,
+    max_concurrency: Option<NonZeroUsize>,
 }
 
 impl<'a> Entry<'a> {
@@ -76,9 +93,10 @@ impl<'a> Entry<'a> {
             parameters: tool.parameters.text(),
             output_schema: tool.output.as_ref().map(Schema::text),
             side_effect: tool.side_effect,
-            specifier_template: tool.specifier_template.as_deref(),
+            specifier_template: tool.specifier_template.as_ref().map(Template::as_str),
             group: tool.group.as_deref(),
             timeout_s: tool.timeout.as_secs_f64(),
+            max_concurrency: tool.concurrency,
         }
     }
 }
@@ -91,7 +109,7 @@ struct Offer<'a> {
     names: BTreeMap<&'a str, &'a str>,
 }
 
-/// `GET /api/host/tools`: `{"tools": […]}`, by name; in a provider's format also `{"names": {provider's: tool's}}`.
+/// `GET /api/host/tools`: `{"tools": […]}`, by name, or the best first where words are searched for; in a provider's format also `{"names": {provider's: tool's}}`.
 ///
 /// A caller without the scope `call` sees none.
 async fn list(
@@ -101,10 +119,10 @@ async fn list(
 ) -> Result<Response, Failure> {
     let Query(wish) = wish.map_err(|error| Error::new(Kind::Malformed, error.body_text()))?;
     let format = wish.format.as_deref().map(Format::parse).transpose()?;
-    let words: Vec<String> = wish.q.iter().flat_map(|q| q.split_whitespace()).map(str::to_lowercase).collect();
-    let may_see = caller.principal.has(Scope::Call);
     let snapshot = state.registry.snapshot();
-    let tools: Vec<_> = snapshot.tools().filter(|tool| may_see && has_words(tool, &words)).collect();
+    let mut tools = search(&snapshot, wish.search.as_deref().unwrap_or_default());
+    let of_group = |tool: &Tool| wish.group.is_none() || tool.group.as_deref() == wish.group.as_deref();
+    tools.retain(|tool| caller.principal.has(Scope::Call) && of_group(tool));
     Ok(match format {
         None => {
             let tools: Vec<_> = tools.into_iter().map(|tool| Entry::of(tool)).collect();
@@ -119,12 +137,6 @@ async fn list(
     })
 }
 
-fn has_words(tool: &Tool, words: &[String]) -> bool {
-    let group = tool.group.as_deref().unwrap_or_default();
-    let text = format!("{} {} {group}", tool.name, tool.description).to_lowercase();
-    words.iter().all(|word| text.contains(word))
-}
-
 /// What a call answers.
 #[derive(Serialize)]
 struct Outcome {
@@ -133,19 +145,46 @@ struct Outcome {
 
 /// `POST /api/host/tools/{name}`: the body is the arguments, none means `{}`; the answer is `{"result": …}`.
 ///
-/// A client that goes away drops this future, which cancels the tool.
+/// Where a person is asked, the answer is held, or, if the caller prefers that, is 202 with `{"approval": …}` and `Location`.
+/// A client that goes away drops this future, which cancels the tool, or denies a call that waits for a person.
 async fn call(
     State(state): State<Tools>,
     Extension(caller): Extension<Caller>,
     name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     body: axum::body::Body,
 ) -> Result<Response, Failure> {
     let tool = ToolName::parse(&named(name)?)?;
     let body = body.collect().await.map_err(|error| broken(&error))?;
     let arguments = Arguments::parse(body.to_bytes())?;
     let call = ToolCall { tool, arguments, principal: caller.principal, door: Door::Http, progress: None };
-    let result = state.toolbox.run(call).await?;
-    Ok(json(StatusCode::OK, &Outcome { result }))
+    let most = longest_wait(&headers);
+    match state.toolbox.run_patiently(call, &Patience { most, notice: None }).await? {
+        Ended::Done(result) => Ok(json(StatusCode::OK, &Outcome { result })),
+        Ended::Pending(approval) => Ok(accepted(&approval)),
+    }
+}
+
+/// How long a caller waits for a person: to the end, unless it prefers an answer at once or after some seconds
+/// (`Prefer: respond-async, wait=10`, RFC 7240 §4.1 and §4.3).
+fn longest_wait(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
+    let wishes: Vec<&str> = lines.flat_map(|line| line.split([',', ';'])).map(str::trim).collect();
+    let wait = wishes.iter().find_map(|wish| wish.strip_prefix("wait=")?.trim_matches('"').parse().ok());
+    let is_async = wishes.iter().any(|wish| wish.eq_ignore_ascii_case("respond-async"));
+    is_async.then(|| Duration::from_secs(wait.unwrap_or(0)))
+}
+
+/// The answer to a call that waits for a person: where to look, and what to come back to with the same call.
+fn accepted(approval: &Approval) -> Response {
+    let mut response = json(StatusCode::ACCEPTED, &object!({ "approval": approval }));
+    let headers = response.headers_mut();
+    headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+    // An id is letters, digits, "-" and "_".
+    if let Ok(place) = HeaderValue::try_from(format!("/api/host/approvals/{}", approval.id)) {
+        headers.insert(LOCATION, place);
+    }
+    response
 }
 
 /// Why a body did not come whole: what the server says of it (`TooLarge`, `Timeout`), or that the client broke off.

@@ -22,6 +22,7 @@ use crate::base::json::Json;
 use crate::base::name::ToolName;
 use crate::kernel::call::{Arguments, Door, Progress, ToolCall};
 use crate::kernel::connection::Connection;
+use crate::kernel::gate::{Notice, Patience};
 use crate::kernel::toolbox::Toolbox;
 
 /// The channel's name.
@@ -118,7 +119,8 @@ impl Calls {
             self.by_reference.insert(reference.clone(), handle);
         }
         let (toolbox, reference) = (self.toolbox.clone(), frame.reference.clone());
-        let run = Abortable::new(async move { toolbox.run(call).await }, registration);
+        let patience = Patience { most: None, notice: reference.clone().map(|reference| self.notice(reference)) };
+        let run = Abortable::new(async move { toolbox.run_to_the_end(call, patience).await }, registration);
         self.running.push(Box::pin(async move {
             let outcome = run.await.unwrap_or_else(|_| Err(Error::new(Kind::Cancelled, "the call was cancelled")));
             over.store(true, Ordering::Release);
@@ -135,6 +137,15 @@ impl Calls {
         // Wakes the call, which then drops the tool's answer and ends with an error of kind `Cancelled`.
         handle.abort();
         Ok(())
+    }
+
+    /// Says at once that a person is asked, and where.
+    fn notice(&self, reference: Ref) -> Notice {
+        let connection = self.connection.clone();
+        Arc::new(move |approval| {
+            let data = Json::of(&json!({ "approval": &*approval.id, "url": &*approval.url }));
+            let _ = connection.send(ServerFrame::new(CHANNEL, "progress", Some(&reference), &data));
+        })
     }
 
     /// Sends progress of a call until it is over. What a crowded outbox has no room for is left out.

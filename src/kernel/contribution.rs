@@ -1,5 +1,6 @@
 //! What a plugin may offer: mounts, tools, channels, facades, hooks, assets, resources and prompts.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::kernel::call::Moment;
+use crate::kernel::fingerprint::{Identity, Said};
 use crate::kernel::handler::{ChannelHandler, HookHandler, RouteHandler, TextHandler, ToolHandler};
+use crate::kernel::specifier::Template;
 
 /// A path of a mount, below its prefix: segments that are text, one parameter, or all the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,13 +171,57 @@ pub struct Tool {
     /// Whether it changes anything: such a call needs leave.
     pub side_effect: bool,
     /// How a call's specifier is made from its arguments: `{path}`.
-    pub specifier_template: Option<Arc<str>>,
+    pub specifier_template: Option<Template>,
     /// A heading under which lists show it.
     pub group: Option<Arc<str>>,
     /// How long one call may take.
     pub timeout: Duration,
+    /// How many calls may run at a time; any number when there is none.
+    pub concurrency: Option<NonZeroUsize>,
     /// What runs it.
     pub handler: Arc<dyn ToolHandler>,
+}
+
+impl Tool {
+    /// What identifies it: two digests over all that it says of itself.
+    pub fn identity(&self) -> Identity {
+        let (parameters, output) =
+            (self.parameters.text().value(), self.output.as_ref().map(|output| output.text().value()));
+        Identity::of(&Said {
+            name: self.name.as_str(),
+            description: &self.description,
+            parameters: &parameters,
+            output: output.as_ref(),
+            side_effect: self.side_effect,
+            template: self.specifier_template.as_ref().map(Template::as_str),
+        })
+    }
+
+    /// Checks that its specifier template names arguments that it has.
+    ///
+    /// # Errors
+    /// `Invalid`: it names another; the message has those that there are.
+    pub fn check_template(&self) -> Result<()> {
+        let Some(template) = &self.specifier_template else { return Ok(()) };
+        let schema = self.parameters.text().value();
+        // Where other keywords may add arguments, any name may be one.
+        let open = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
+        let Some(known) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
+        if open.iter().any(|word| schema.get(word).is_some()) {
+            return Ok(());
+        }
+        match template.names().find(|name| !known.contains_key(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let known: Vec<&String> = known.keys().collect();
+                let message = format!(
+                    "the specifier template of tool {} names {name:?}, which is none of its arguments {known:?}: mend the name",
+                    self.name
+                );
+                Err(Error::new(Kind::Invalid, message))
+            }
+        }
+    }
 }
 
 /// A named stream of messages on `/ws`.
@@ -235,7 +282,7 @@ pub struct Prompt {
     pub name: Arc<str>,
     /// What it is for.
     pub description: Arc<str>,
-    /// Its arguments, a JSON list of `{"name", "description", "required"}`.
+    /// Its arguments, a JSON list of `{"name", "description", "required", "choices"}`; a choice is a text that it may be.
     pub arguments: Json,
     /// What renders it.
     pub handler: Arc<dyn TextHandler>,

@@ -16,6 +16,7 @@ use crate::base::frame::{ClientFrame, ServerFrame};
 use crate::base::json::Json;
 use crate::kernel::auth::Scope;
 use crate::kernel::calls::{self, Calls};
+use crate::kernel::clerk;
 use crate::kernel::connection::Connection;
 use crate::kernel::hub::Hub;
 use crate::kernel::mailbox::{Desk, Mailbox};
@@ -65,7 +66,7 @@ impl Inbox {
         };
         let outcome = match frame.channel.as_str() {
             SYSTEM => self.system(&frame),
-            "approvals" => Err(unknown_event("approvals", &frame.event)),
+            clerk::CHANNEL => clerk::put(self.toolbox.gate(), &self.desk.connection, &frame),
             calls::CHANNEL => self.may_call().and_then(|()| self.calls().put(&frame)),
             _ => match self.may_call() {
                 Ok(()) => return self.deliver(frame),

@@ -2,21 +2,27 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod admin;
+mod approvals;
 mod assets;
+mod children;
+mod audit;
 mod clocks;
 mod docs;
 mod gate;
 mod hub;
 mod limits;
 mod logs;
+mod manifests;
 mod proxied;
 mod proxy;
 mod proxy_fails;
 mod requests;
 mod secure;
 mod served;
+mod rules;
 mod settings;
 mod sockets;
+mod specifiers;
 mod stand;
 mod stopping;
 mod store;

@@ -80,7 +80,7 @@ impl Served {
         let parts = Parts {
             installer,
             processes,
-            toolbox: Toolbox::new(registry.clone(), Gate::new(settings.mode)),
+            toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).expect("no rules")),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             settings,
             secrets,

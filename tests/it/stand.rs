@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use plugbay::base::error::{Error, Kind};
 use plugbay::base::json::Json;
 use plugbay::base::manifest::Manifest;
 use plugbay::base::name::{ChannelName, ToolName};
-use plugbay::base::settings::Limits;
+use plugbay::base::settings::{Limits, Settings};
 use plugbay::edge::parts::Parts;
-use plugbay::edge::{server, tools, ws};
+use plugbay::edge::{admin, server, tools, ws};
 use plugbay::kernel::auth::{Scope, Scopes};
 use plugbay::kernel::call::{ChannelMessage, ToolCall};
+use plugbay::kernel::clerk;
 use plugbay::kernel::connection::Connection;
 use plugbay::kernel::contribution::{Channel, Schema, Tool};
 use plugbay::kernel::gate::Admitted;
@@ -40,11 +42,16 @@ pub struct Stand {
     pub address: SocketAddr,
     pub parts: Parts,
     /// The token of the principal `tester`.
-    token: String,
-    _home: TempDir,
+    pub token: String,
+    home: TempDir,
 }
 
 impl Stand {
+    /// The folder of everything that it keeps.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     pub fn start() -> Self {
         Self::with(Limits::default())
     }
@@ -55,17 +62,26 @@ impl Stand {
 
     /// A server whose tester has these scopes.
     pub fn of(limits: Limits, scopes: Scopes) -> Self {
+        Self::set(scopes, |settings| settings.limits = limits)
+    }
+
+    /// The same with other settings.
+    pub fn set(scopes: Scopes, change: impl FnOnce(&mut Settings)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let parts = parts_in(home.path(), |settings| {
             settings.port = 0;
-            settings.limits = limits;
+            change(settings);
         });
         let (token, _) = parts.auth.add("tester", scopes, None).unwrap();
+        parts.toolbox.audit().start(&parts.shutdown);
         parts.hub.start(Arc::new(|| {}));
+        clerk::start(parts.toolbox.gate(), &parts.hub, &parts.shutdown);
         parts.ready.set();
-        let routes = ws::router(parts.clone()).merge(tools::router(parts.clone()));
+        let own = admin::router(parts.clone());
+        let routes = own.merge(ws::router(parts.clone())).merge(tools::router(parts.clone()));
         let serving = server::serve(parts.clone(), server::bind(&parts.settings).unwrap(), routes).unwrap();
-        Self { address: serving.bound, parts, token, _home: home }
+        parts.toolbox.gate().approvals().open(&format!("http://{}", serving.bound));
+        Self { address: serving.bound, parts, token, home }
     }
 
     /// Makes a plugin of that id serve what `fill` adds to its draft.
@@ -87,9 +103,37 @@ impl Stand {
         leaves
     }
 
+    /// Another principal with these scopes: its token.
+    pub fn add(&self, name: &str, scopes: &[Scope]) -> String {
+        self.parts.auth.add(name, Scopes::of(scopes), None).unwrap().0
+    }
+
+    /// One request of a principal with header lines of its own: head and JSON.
+    pub async fn request(&self, token: &str, start: &str, lines: &[&str], body: &str) -> (String, Value) {
+        let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let head = format!(
+            "{start} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n{lines}",
+            self.address
+        );
+        let (head, body) = self.ask(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+        (head, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    /// The same, as status and JSON.
+    pub async fn as_of(&self, token: &str, start: &str, body: Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (head, answer) = self.request(token, start, &[], &body).await;
+        (head[9..12].parse().unwrap(), answer)
+    }
+
     /// A client that has heard hello.
     pub async fn connect(&self) -> Client {
-        let mut client = self.connect_over(TcpStream::connect(self.address).await.unwrap()).await;
+        self.connect_as(&self.token).await
+    }
+
+    /// A client of the principal with this token that has heard hello.
+    pub async fn connect_as(&self, token: &str) -> Client {
+        let mut client = self.connect_over(TcpStream::connect(self.address).await.unwrap(), token).await;
         let hello = client.hear().await;
         assert_eq!((hello["channel"].as_str(), hello["event"].as_str()), (Some("system"), Some("hello")), "{hello}");
         hello["data"]["connection"].as_str().unwrap().clone_into(&mut client.id);
@@ -100,12 +144,12 @@ impl Stand {
     pub async fn connect_narrow(&self) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        self.connect_over(socket.connect(self.address).await.unwrap()).await
+        self.connect_over(socket.connect(self.address).await.unwrap(), &self.token).await
     }
 
-    async fn connect_over(&self, stream: TcpStream) -> Client {
+    async fn connect_over(&self, stream: TcpStream, token: &str) -> Client {
         let mut request = format!("ws://{}/ws", self.address).into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         let (socket, _) = within(tokio_tungstenite::client_async(request, stream)).await.unwrap();
         Client { id: String::new(), socket }
     }
@@ -220,6 +264,7 @@ pub fn tool<F: Fn(ToolCall) -> Answer<Json> + Send + Sync + 'static>(name: &str,
         specifier_template: None,
         group: None,
         timeout: Duration::from_secs(60),
+        concurrency: None,
         handler: Arc::new(Run(run)),
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use plugbay::base::error::Kind;
 use plugbay::base::json::Json;
-use plugbay::base::settings::Limits;
+use plugbay::base::settings::{Limits, Mode};
 use plugbay::kernel::auth::{Scope, Scopes};
 use plugbay::kernel::call::ToolCall;
 use plugbay::kernel::contribution::{Schema, Tool};
 use plugbay::kernel::handler::Answer;
+use plugbay::kernel::specifier::Template;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
@@ -89,7 +90,7 @@ async fn a_call_over_http_takes_the_body_as_arguments_and_answers_the_result() {
 
 #[tokio::test]
 async fn every_failure_has_one_code_at_both_doors() {
-    let stand = Stand::start();
+    let stand = Stand::set(Scopes::of(&[Scope::Call]), |settings| settings.mode = Mode::Plan);
     let table = faulty();
     offer(&stand, table.iter().map(|(tool, ..)| tool.clone()).collect());
     let mut client = stand.connect().await;
@@ -148,7 +149,7 @@ async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
     let rich = Tool {
         output: Some(promise),
         side_effect: true,
-        specifier_template: Some("{path}".into()),
+        specifier_template: Some(Template::parse("{text}").unwrap()),
         group: Some("Files".into()),
         ..tool("files.write", |_| answer(&Value::Null))
     };
@@ -160,14 +161,14 @@ async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
         list["tools"][0],
         json!({
             "name": "files.write", "plugin": "kit", "description": "The tool files.write.", "parameters": parameters,
-            "output_schema": { "type": "string" }, "side_effect": true, "specifier_template": "{path}",
-            "group": "Files", "timeout_s": 60.0,
+            "output_schema": { "type": "string" }, "side_effect": true, "specifier_template": "{text}",
+            "group": "Files", "timeout_s": 60.0, "max_concurrency": null,
         })
     );
     assert_eq!(list["tools"][1]["name"], "text.echo");
-    let (_, found) = stand.get("/api/host/tools?q=FILES+write").await;
+    let (_, found) = stand.get("/api/host/tools?search=FILES+write").await;
     assert_eq!(found["tools"].as_array().unwrap().len(), 1);
-    assert_eq!(stand.get("/api/host/tools?q=nothing").await.1, json!({ "tools": [] }));
+    assert_eq!(stand.get("/api/host/tools?search=nothing").await.1, json!({ "tools": [] }));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ from test_many_sockets import until
 
 pytestmark = pytest.mark.soak
 
-IDLE = 10_000
+IDLE, WAVES = 10_000, 5
 ROUNDS, LANES, ASKS = 60, 32, 250
 HERE = "/api/plugins/everything"
 TESTS = Path(__file__).parents[1]
@@ -65,30 +65,26 @@ async def opened(host: Served, number: int) -> list[Connection]:
     return found
 
 
-def test_an_idle_connection_costs_at_most_eight_kilobytes(host: Served) -> None:
+def test_an_idle_connection_costs_at_most_thirty_kilobytes_in_the_fifth_wave_too(host: Served) -> None:
     process = Process(host.process.pid)
 
-    async def hold() -> tuple[float, float]:
+    async def hold() -> list[float]:
         first = process.files
         for _reader, writer in await opened(host, 200):
             writer.close()
         await until(lambda: process.files <= first, 10)
-        before = process.rss_bytes
-        connections = await opened(host, IDLE)
-        held = process.rss_bytes
-        for _reader, writer in connections:
-            writer.close()
-        await until(lambda: process.files <= first, 30)
-        again = await opened(host, IDLE)
-        grown = process.rss_bytes - held
-        for _reader, writer in again:
-            writer.close()
-        return (held - before) / IDLE, grown / IDLE
+        before, found = process.rss_bytes, []
+        for _ in range(WAVES):
+            connections = await opened(host, IDLE)
+            found.append((process.rss_bytes - before) / IDLE)
+            for _reader, writer in connections:
+                writer.close()
+            await until(lambda: process.files <= first, 30)
+        return found
 
-    cost, growth = asyncio.run(hold())
-    print(f"\nan idle connection: {cost / 1000:.1f} kB; the second time {growth / 1000:+.1f} kB more")
-    assert cost <= 8000
-    assert growth <= 400
+    costs = asyncio.run(hold())
+    print(f"\nan idle connection, wave by wave: {', '.join(f'{cost / 1000:.1f}' for cost in costs)} kB")
+    assert max(costs) <= 30_000
 
 
 def test_memory_is_flat_under_very_many_requests(host: Served) -> None:

@@ -2,6 +2,7 @@
 
 #![expect(clippy::too_many_arguments, reason = "what the package passes, field by field, from one place each")]
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::engine::python::plan::{PlannedRoute, plan_of};
 use crate::kernel::call::Moment;
 use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
 use crate::kernel::registry::{Draft, Engine};
+use crate::kernel::specifier::Template;
 
 /// The contributions of one plugin before they are committed.
 #[pyclass(frozen, name = "Draft", module = "plugbay._core")]
@@ -262,6 +264,7 @@ impl DraftFace {
         specifier_template: Option<&str>,
         group: Option<&str>,
         timeout_s: f64,
+        concurrency: Option<usize>,
         handler: Bound<'_, PyAny>,
         wants_context: bool,
         is_async: bool,
@@ -281,6 +284,13 @@ impl DraftFace {
                 format!("timeout_s of tool {name} is {timeout_s}: give seconds above 0, at most 86400"),
             ))
         })?;
+        let concurrency = concurrency.map(|number| {
+            NonZeroUsize::new(number).ok_or_else(|| {
+                let message = format!("max_concurrency of tool {name} is 0: give a whole number from 1, or None");
+                fail(Error::new(Kind::Invalid, message))
+            })
+        });
+        let concurrency = concurrency.transpose()?;
         let context = if wants_context { Context::Wanted } else { Context::Unwanted };
         let handler = PythonTool::new(self.engine.bridge.clone(), self.hold(handler, place(is_async)), context);
         let tool = Tool {
@@ -289,9 +299,10 @@ impl DraftFace {
             parameters,
             output,
             side_effect,
-            specifier_template: specifier_template.map(Into::into),
+            specifier_template: specifier_template.map(Template::parse).transpose().map_err(fail)?,
             group: group.map(Into::into),
             timeout,
+            concurrency,
             handler: Arc::new(handler),
         };
         self.fill(py, |draft| draft.add_tool(tool))

@@ -24,7 +24,7 @@ use crate::engine::python::bridge::Bridge;
 use crate::engine::python::convert::error_into_python;
 use crate::engine::python::event_loop::EventLoop;
 use crate::kernel::call::ToolCall;
-use crate::kernel::gate::Gate;
+use crate::kernel::gate::{Gate, Notice, Patience};
 use crate::kernel::hub::Hub;
 use crate::kernel::meter::Meters;
 use crate::kernel::registry::Registry;
@@ -158,7 +158,12 @@ impl PythonEngine {
         Visits::waited_for_at_exit(py)?;
         let locals = TaskLocals::with_running_loop(py)?.copy_context(py)?;
         let toolbox = self.toolbox.clone();
-        let run = async move { toolbox.run(call).await.inspect_err(log::report) };
+        let name = call.tool.clone();
+        let notice: Notice = Arc::new(move |approval| {
+            tracing::warn!("{name} waits for a person, who answers at {} or with `plugbay approvals`", approval.url);
+        });
+        let patience = Patience { most: None, notice: Some(notice) };
+        let run = async move { toolbox.run_to_the_end(call, patience).await.inspect_err(log::report) };
         if self.bridge.is_open() {
             return into_python(py, runtime, locals, run);
         }

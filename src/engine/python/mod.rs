@@ -14,6 +14,7 @@ pub mod waiters; // 2.00
 pub mod job; // 2.01
 pub mod lane; // 2.01
 pub mod offline; // 2.01
+pub mod rules; // 2.01
 pub mod taken; // 2.01
 pub mod event_loop; // 2.02
 pub mod workers; // 2.02
@@ -33,3 +34,4 @@ pub mod compiled; // 2.08
 pub mod plan; // 2.085
 pub mod draft; // 2.09
 pub mod face; // 2.095
+pub mod relay; // 2.21

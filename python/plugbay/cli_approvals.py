@@ -1,0 +1,147 @@
+"""``plugbay approvals``: the calls that wait for a person, one after another, and the answer to each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from plugbay import listing
+from plugbay._command import failures, json_option, url_option
+from plugbay.client import HostClient, open_client
+from plugbay.errors import ConflictError, NotFoundError, PlugbayError, UnavailableError
+
+Row = dict[str, Any]
+
+_LOOK_S = 0.3
+"""How often the host is asked what waits."""
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+@url_option
+@json_option
+def approvals(context: click.Context, url: str | None, as_json: bool) -> None:
+    """Answer the calls that wait for a person, as they come: y, n or always. Ends with Ctrl-C or Ctrl-D.
+
+    With --json, print those that wait now and end.
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = url
+        return
+    with failures(by_code=True):
+        client = _client(url)
+        if as_json:
+            click.echo(listing.as_json(client.get("/api/host/approvals")))
+            return
+        click.echo(f"calls at {client.url} that wait for a person; Ctrl-C ends", err=True)
+        try:
+            _watch(client)
+        except (KeyboardInterrupt, click.Abort, EOFError):
+            click.echo("", err=True)
+
+
+@approvals.command("answer")
+@click.argument("id")
+@click.argument("decision", type=click.Choice(["once", "always", "deny"]))
+@click.option("--rule", "rules", multiple=True, metavar="RULE", help="The rule that always keeps, instead of the narrowest.")
+@click.option("--reason", metavar="TEXT", help="Why, for the caller.")
+@url_option
+@click.pass_context
+def answer(
+    context: click.Context, id: str, decision: str, rules: tuple[str, ...], reason: str | None, url: str | None
+) -> None:
+    """Answer the call that waits under ID."""
+    with failures(by_code=True):
+        client = _client(url or context.obj)
+        approval = client.get(f"/api/host/approvals/{id}")
+        answered = _answer(client, approval, decision, list(rules), reason)
+    click.echo(f"{answered['state']}: {_title(answered)}")
+
+
+def _client(url: str | None) -> HostClient:
+    client = open_client(url)
+    if client is None:
+        raise UnavailableError("no host runs, so nothing waits: start one with `plugbay serve`, or name it with --url")
+    return client
+
+
+def _watch(client: HostClient) -> None:
+    """Ask about each call that waits, the oldest first, until the person ends it."""
+    passed: set[str] = set()
+    while True:
+        waiting = client.get("/api/host/approvals")["approvals"]
+        approval = next((row for row in waiting if row["id"] not in passed), None)
+        if approval is None:
+            if not sys.stdin.isatty() and not waiting and passed:
+                return
+            time.sleep(_LOOK_S)
+            continue
+        passed.add(approval["id"])
+        click.echo(describe(approval))
+        try:
+            _decide(client, approval)
+        except (ConflictError, NotFoundError) as error:
+            click.echo(error.message, err=True)
+
+
+def _decide(client: HostClient, approval: Row) -> None:
+    choices = "y, n, always, skip" if approval["rules"] else "y, n, skip"
+    while True:
+        word = click.prompt(f"run it? ({choices})", prompt_suffix=" ", err=True).strip().lower()
+        try:
+            if word in ("s", "skip"):
+                return
+            if word in ("y", "yes", "once"):
+                answered = _answer(client, approval, "once", [], None)
+            elif word in ("n", "no", "deny"):
+                reason = click.prompt("why, for the caller (or nothing)", default="", show_default=False, err=True)
+                answered = _answer(client, approval, "deny", [], reason or None)
+            elif word in ("a", "always") and approval["rules"]:
+                shown = " ".join(approval["rules"]) if len(approval["rules"]) == 1 else None
+                text = click.prompt("rule", default=shown, err=True) if shown else None
+                answered = _answer(client, approval, "always", [text] if text else [], None)
+            else:
+                continue
+        except (ConflictError, NotFoundError):
+            raise
+        except PlugbayError as error:
+            click.echo(error.message, err=True)
+            if error.code == "denied":
+                return
+            continue
+        click.echo(f"{answered['state']}: {_title(answered)}")
+        return
+
+
+def _answer(client: HostClient, approval: Row, decision: str, rules: list[str], reason: str | None) -> Row:
+    said: Row = {"digest": approval["digest"], "decision": decision}
+    if rules:
+        said["rule"] = rules
+    if reason:
+        said["reason"] = reason
+    answered: Row = client.post(f"/api/host/approvals/{approval['id']}", said)
+    return answered
+
+
+def describe(approval: Row) -> str:
+    """What a person sees of an approval."""
+    lines = [
+        f"{approval['caller']} wants {_title(approval)} ({approval['plugin']}, over {approval['door']})",
+        f"  arguments {listing.as_json(approval['arguments']).strip()}",
+        f"  asked because {approval['why']}" + (f": {approval['rule']}" if approval["rule"] else ""),
+    ]
+    lines += [f"  changed {line}" for line in approval["differences"]]
+    if approval["prose_changed"]:
+        lines.append("  its description has changed since it was allowed")
+    lines += [f"  always would keep {rule}" for rule in approval["rules"]]
+    lines.append(f"  lapses {approval['lapses']}, id {approval['id']}")
+    # What a caller sends must not move the cursor.
+    return "\n".join("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in lines)
+
+
+def _title(approval: Row) -> str:
+    specifier = approval["specifier"]
+    return approval["tool"] if specifier is None else f"{approval['tool']}({specifier})"

@@ -1,0 +1,499 @@
+//! Calls that wait for a person: filed, listed, answered, joined, lapsed.
+//!
+//! An approval is for one call of one principal with these arguments. Its answer comes from another principal, names the
+//! digest of the arguments, and lets one call through, once. A caller that leaves takes its approval along, unless its
+//! door has a way back.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::kernel::call::Door;
+use crate::kernel::fingerprint::Fingerprint;
+use crate::kernel::judge::Subject;
+use crate::kernel::principal::{Principal, Scope};
+use crate::kernel::secret::random_text;
+use crate::kernel::specifier::Specifier;
+
+/// How many events wait for one that listens; who is slower lists anew.
+const EVENTS: usize = 1024;
+
+/// What is asked of a person.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Who wants it.
+    pub caller: Principal,
+    /// Which way it came in.
+    pub door: Door,
+    /// The tool.
+    pub subject: Subject,
+    /// What the tool is: what its fingerprint is the digest of.
+    pub facts: Value,
+    /// The digest of the tool's prose.
+    pub prose: Fingerprint,
+    /// What the call does, as rules see it.
+    pub specifier: Option<Specifier>,
+    /// The arguments, without secrets.
+    pub arguments: Value,
+    /// The digest of the arguments.
+    pub digest: Fingerprint,
+    /// Why it is asked: a word for programs and a part of a sentence.
+    pub reason: (&'static str, &'static str),
+    /// The rule that asks, or that no longer counts, with its place.
+    pub rule: Option<String>,
+    /// How the tool differs from the one that "always" was said for.
+    pub differences: Vec<String>,
+    /// Whether the tool's prose differs from that which was seen then.
+    pub prose_changed: bool,
+    /// The narrowest rules that would let it through; none when no rule can.
+    pub rules: Vec<String>,
+}
+
+/// One approval, from its filing to its end. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Approval {
+    /// 256 random bits.
+    pub id: Arc<str>,
+    /// What is asked.
+    pub question: Arc<Question>,
+    /// When it was filed.
+    pub filed: OffsetDateTime,
+    /// When it lapses.
+    pub lapses: OffsetDateTime,
+    /// How it stands.
+    pub state: State,
+    /// Where a person answers it.
+    pub url: Arc<str>,
+}
+
+/// How an approval stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has answered.
+    Pending,
+    /// Somebody has.
+    Answered(Answer),
+    /// Nobody has in time.
+    Lapsed,
+    /// The caller left before anybody had.
+    Left,
+}
+
+impl State {
+    /// The word for it: `pending`, `allowed`, `denied`, `lapsed`, `left`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Answered(answer) if answer.allowed => "allowed",
+            Self::Answered(_) => "denied",
+            Self::Lapsed => "lapsed",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// What a person said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether the call may run.
+    pub allowed: bool,
+    /// Who said so.
+    pub by: Arc<str>,
+    /// Why, for the caller.
+    pub reason: Option<Arc<str>>,
+}
+
+/// Through what an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// The answerer's own way in: the console, `/ws`, the command line.
+    OwnDoor,
+    /// The session of the agent that asks: it counts only where the operator trusts that client.
+    CallersSession,
+}
+
+impl Serialize for Approval {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let question = &self.question;
+        let time = |at: OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+        let answer = match &self.state {
+            State::Answered(answer) => serde_json::json!({ "by": &*answer.by, "reason": answer.reason }),
+            _ => Value::Null,
+        };
+        let shown = serde_json::json!({
+            "id": &*self.id,
+            "state": self.state.as_str(),
+            "answer": answer,
+            "tool": &*question.subject.tool,
+            "plugin": &*question.subject.plugin,
+            "side_effect": question.subject.side_effect,
+            "specifier": question.specifier.as_ref().map(|specifier| &*specifier.text),
+            "arguments": question.arguments,
+            "digest": question.digest.to_string(),
+            "caller": question.caller.name(),
+            "door": question.door.as_str(),
+            "fingerprint": question.subject.fingerprint.to_string(),
+            "prose": question.prose.to_string(),
+            "reason": question.reason.0,
+            "why": question.reason.1,
+            "rule": question.rule,
+            "differences": question.differences,
+            "prose_changed": question.prose_changed,
+            "rules": question.rules,
+            "filed": time(self.filed),
+            "lapses": time(self.lapses),
+            "url": &*self.url,
+        });
+        shown.serialize(serializer)
+    }
+}
+
+/// How many approvals there may be, and how long each waits.
+#[derive(Clone, Copy, Debug)]
+pub struct ApprovalLimits {
+    /// From the filing to the end.
+    pub time: Duration,
+    /// At a time; of one caller at most half of it.
+    pub number: usize,
+}
+
+/// The approvals of one host. A cheap handle: clones share everything.
+#[derive(Clone)]
+pub struct Approvals {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: ApprovalLimits,
+    /// Clients whose own answers count.
+    trusted: Vec<Box<str>>,
+    /// Where people answer, without a trailing slash; not set for a host that nobody can reach.
+    url: OnceLock<Arc<str>>,
+    held: Mutex<Held>,
+    events: broadcast::Sender<Approval>,
+}
+
+#[derive(Default)]
+struct Held {
+    open: HashMap<Arc<str>, Entry>,
+    /// The last that ended, oldest first, for those who ask how they did.
+    ended: VecDeque<Approval>,
+}
+
+/// One that has not ended: it waits for an answer, or its answer for the call.
+struct Entry {
+    approval: Approval,
+    until: Instant,
+    /// Who waits; nobody where the caller has gone and may come back.
+    waiter: Option<oneshot::Sender<Approval>>,
+}
+
+impl Approvals {
+    /// No approvals yet. Until [`Approvals::open`] nobody can be asked.
+    pub fn new(limits: ApprovalLimits, trusted: Vec<Box<str>>) -> Self {
+        let (events, _) = broadcast::channel(EVENTS);
+        Self { shared: Arc::new(Shared { limits, trusted, url: OnceLock::new(), held: Mutex::default(), events }) }
+    }
+
+    /// Says where people answer: `http://127.0.0.1:8000`. Once.
+    pub fn open(&self, url: &str) {
+        let _ = self.shared.url.set(url.trim_end_matches('/').into());
+    }
+
+    /// Whether there is a way to ask a person.
+    pub fn is_open(&self) -> bool {
+        self.shared.url.get().is_some()
+    }
+
+    /// Each approval when it is filed and when it ends.
+    pub fn events(&self) -> broadcast::Receiver<Approval> {
+        self.shared.events.subscribe()
+    }
+
+    /// Files an approval, or joins the one that the same principal's same call has left behind, once.
+    ///
+    /// # Errors
+    /// `Denied`: nobody can be asked. `Busy`: too many wait. `Internal`: the system gives no random bytes.
+    pub fn file(&self, question: Question) -> Result<Ticket> {
+        let Some(url) = self.shared.url.get() else {
+            let message = format!(
+                "{} needs a person's leave, because {}, and nobody can be asked here: add an allow rule to [permissions], or \
+                 call it through a running host",
+                question.subject.tool, question.reason.1
+            );
+            return Err(Error::new(Kind::Denied, message));
+        };
+        let id: Arc<str> = random_text()?.into();
+        let (waiter, receiver) = oneshot::channel();
+        let mut held = self.held();
+        self.end_lapsed(&mut held);
+        let left =
+            held.open.values().find(|entry| entry.waiter.is_none() && is_same(&entry.approval.question, &question));
+        if let Some(left) = left.map(|entry| entry.approval.id.clone()) {
+            return Ok(self.join(&mut held, left, waiter, receiver));
+        }
+        let limits = self.shared.limits;
+        let own = held.open.values().filter(|entry| entry.approval.question.caller.name() == question.caller.name());
+        if held.open.len() >= limits.number || own.count() >= limits.number.div_ceil(2) {
+            let message = "too many calls wait for a person already: answer some, or try again later";
+            return Err(Error::new(Kind::Busy, message));
+        }
+        let filed = OffsetDateTime::now_utc();
+        let url: Arc<str> = format!("{url}/api/host/approvals/{id}").into();
+        let question = Arc::new(question);
+        let approval =
+            Approval { id: id.clone(), question, filed, lapses: filed + limits.time, state: State::Pending, url };
+        let until = Instant::now() + limits.time;
+        held.open.insert(id, Entry { approval: approval.clone(), until, waiter: Some(waiter) });
+        drop(held);
+        self.tell(&approval);
+        Ok(Ticket { approvals: self.clone(), approval, until, receiver: Some(receiver) })
+    }
+
+    fn join(
+        &self,
+        held: &mut Held,
+        id: Arc<str>,
+        waiter: oneshot::Sender<Approval>,
+        receiver: oneshot::Receiver<Approval>,
+    ) -> Ticket {
+        let entry = held.open.get_mut(&id).expect("it was found under the same lock");
+        let (approval, until) = (entry.approval.clone(), entry.until);
+        if approval.state == State::Pending {
+            entry.waiter = Some(waiter);
+        } else {
+            held.open.remove(&id);
+            held.bury(approval.clone(), self.shared.limits.number);
+            // The receiver is in this function's hands.
+            let _ = waiter.send(approval.clone());
+        }
+        Ticket { approvals: self.clone(), approval, until, receiver: Some(receiver) }
+    }
+
+    /// Those that wait for an answer, oldest first.
+    pub fn pending(&self) -> Vec<Approval> {
+        let mut held = self.held();
+        self.end_lapsed(&mut held);
+        let open = held.open.values().map(|entry| &entry.approval);
+        let mut pending: Vec<Approval> = open.filter(|approval| approval.state == State::Pending).cloned().collect();
+        pending.sort_by(|left, right| (left.filed, &left.id).cmp(&(right.filed, &right.id)));
+        pending
+    }
+
+    /// The approval of that id, as far as `who` may see it: those who may answer see all, others what they asked for.
+    ///
+    /// # Errors
+    /// `NotFound`: there is none, or it is another's.
+    pub fn find(&self, id: &str, who: &Principal) -> Result<Approval> {
+        let mut held = self.held();
+        self.end_lapsed(&mut held);
+        let open = held.open.get(id).map(|entry| &entry.approval);
+        let found = open.or_else(|| held.ended.iter().rev().find(|approval| *approval.id == *id));
+        let may_see = |approval: &&Approval| who.has(Scope::Approve) || approval.question.caller.name() == who.name();
+        found.filter(may_see).cloned().ok_or_else(not_found)
+    }
+
+    /// Whether `who` may answer the approval of that id, which must be of the arguments with this digest.
+    ///
+    /// # Errors
+    /// `NotFound`: there is none, or it is not theirs to see. `Denied`: they may not answer it. `Conflict`: it has been
+    /// answered or has lapsed, or the digest is that of other arguments.
+    pub fn check(&self, id: &str, digest: &str, who: &Principal, through: Through) -> Result<Approval> {
+        let approval = self.find(id, who)?;
+        let caller = approval.question.caller.name();
+        let refused = |message: String| Err(Error::new(Kind::Denied, message));
+        match through {
+            Through::CallersSession if caller == who.name() => {
+                if !self.shared.trusted.iter().any(|name| **name == *caller) {
+                    return refused(format!(
+                        "an answer inside the session of {caller} is no proof of a person: answer at {}, or name {caller} in \
+                         [permissions] trusted_clients",
+                        approval.url
+                    ));
+                }
+            }
+            _ if !who.has(Scope::Approve) => {
+                return refused(format!("{} may not answer: its token needs the scope \"approve\"", who.name()));
+            }
+            _ if caller == who.name() => {
+                return refused(format!(
+                    "{caller} asked for this call itself: another principal with the scope \"approve\" has to answer; make \
+                     one with `plugbay token add NAME --scope approve`"
+                ));
+            }
+            _ => {}
+        }
+        if approval.question.digest.to_string() != digest.to_ascii_lowercase() {
+            let message = "the digest is that of other arguments: read the approval again and answer what it says now";
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        if approval.state != State::Pending {
+            let message = format!("this approval is {} already: nothing is left to answer", approval.state.as_str());
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        Ok(approval)
+    }
+
+    /// Answers. The call that waits goes on at once; one that left and may come back finds the answer for as long again as
+    /// an approval waits.
+    ///
+    /// # Errors
+    /// As [`Approvals::check`].
+    pub fn answer(&self, id: &str, digest: &str, who: (&Principal, Through), answer: Answer) -> Result<Approval> {
+        self.check(id, digest, who.0, who.1)?;
+        let mut held = self.held();
+        let still = held
+            .open
+            .get_mut(id)
+            .filter(|entry| entry.approval.state == State::Pending && entry.until > Instant::now());
+        let Some(entry) = still else {
+            return Err(Error::new(Kind::Conflict, "this approval has ended meanwhile: nothing is left to answer"));
+        };
+        entry.approval.state = State::Answered(answer);
+        let approval = entry.approval.clone();
+        match entry.waiter.take() {
+            Some(waiter) => {
+                held.open.remove(id);
+                held.bury(approval.clone(), self.shared.limits.number);
+                // Who waited may have gone this moment.
+                let _ = waiter.send(approval.clone());
+            }
+            None => entry.until = Instant::now() + self.shared.limits.time,
+        }
+        drop(held);
+        self.tell(&approval);
+        Ok(approval)
+    }
+
+    /// Ends those that have lapsed. Called now and then, so that whoever listens is told in time.
+    pub fn sweep(&self) {
+        let mut held = self.held();
+        self.end_lapsed(&mut held);
+    }
+
+    /// Ends all that wait: the host is stopping, and nobody can answer any more.
+    pub fn close(&self) {
+        let mut held = self.held();
+        held.open.values_mut().for_each(|entry| entry.until = Instant::now());
+        self.end_lapsed(&mut held);
+    }
+
+    /// Leaves an approval open for the same call to come back to. False when it has ended.
+    fn step_back(&self, id: &str) -> bool {
+        let mut held = self.held();
+        let Some(entry) = held.open.get_mut(id) else { return false };
+        entry.waiter = None;
+        true
+    }
+
+    /// Takes back what nobody waits for any more.
+    fn end(&self, id: &str, state: State) {
+        let mut held = self.held();
+        let Some(mut entry) = held.open.remove(id) else { return };
+        if entry.approval.state == State::Pending {
+            entry.approval.state = state;
+            self.tell(&entry.approval);
+        }
+        held.bury(entry.approval, self.shared.limits.number);
+    }
+
+    fn end_lapsed(&self, held: &mut Held) {
+        let now = Instant::now();
+        let late: Vec<Arc<str>> =
+            held.open.values().filter(|entry| entry.until <= now).map(|entry| entry.approval.id.clone()).collect();
+        for id in late {
+            let Some(mut entry) = held.open.remove(&id) else { continue };
+            if entry.approval.state == State::Pending {
+                entry.approval.state = State::Lapsed;
+                self.tell(&entry.approval);
+            }
+            if let Some(waiter) = entry.waiter.take() {
+                let _ = waiter.send(entry.approval.clone());
+            }
+            held.bury(entry.approval, self.shared.limits.number);
+        }
+    }
+
+    /// Sending never waits; it fails when nobody listens.
+    fn tell(&self, approval: &Approval) {
+        let _ = self.shared.events.send(approval.clone());
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn bury(&mut self, approval: Approval, limit: usize) {
+        if self.ended.len() >= limit {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(approval);
+    }
+}
+
+fn is_same(one: &Question, other: &Question) -> bool {
+    one.caller.name() == other.caller.name()
+        && one.subject.tool == other.subject.tool
+        && one.subject.plugin == other.subject.plugin
+        && one.subject.fingerprint == other.subject.fingerprint
+        && one.digest == other.digest
+}
+
+fn not_found() -> Error {
+    Error::new(Kind::NotFound, "there is no such approval: `plugbay approvals` lists those that wait")
+}
+
+/// A call's place at an approval. Dropping it is leaving for good: the approval ends.
+pub struct Ticket {
+    approvals: Approvals,
+    approval: Approval,
+    until: Instant,
+    /// Taken when the caller leaves and may come back.
+    receiver: Option<oneshot::Receiver<Approval>>,
+}
+
+impl Ticket {
+    /// The approval as it was when it was filed or joined.
+    pub fn approval(&self) -> &Approval {
+        &self.approval
+    }
+
+    /// Waits for the end, at most `most`; then the approval lives on for the same call to come back to, and `None` is
+    /// returned.
+    pub async fn ended(mut self, most: Option<Duration>) -> Option<Approval> {
+        let receiver = self.receiver.as_mut()?;
+        let patience = most.map(|most| Instant::now() + most).filter(|end| *end < self.until);
+        match timeout_at(patience.unwrap_or(self.until), receiver).await {
+            Ok(Ok(approval)) => Some(approval),
+            Ok(Err(_)) => Some(Approval { state: State::Left, ..self.approval.clone() }),
+            Err(_) => {
+                if patience.is_some() && self.approvals.step_back(&self.approval.id) {
+                    self.receiver = None;
+                    return None;
+                }
+                self.approvals.end(&self.approval.id, State::Lapsed);
+                // It may have been answered this moment.
+                let ended = self.receiver.as_mut().and_then(|receiver| receiver.try_recv().ok());
+                Some(ended.unwrap_or_else(|| Approval { state: State::Lapsed, ..self.approval.clone() }))
+            }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.receiver.is_some() {
+            // One that has ended is not there any more, and this does nothing.
+            self.approvals.end(&self.approval.id, State::Left);
+        }
+    }
+}

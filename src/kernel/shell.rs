@@ -1,0 +1,397 @@
+//! A line for a shell, taken apart into its simple commands.
+//!
+//! What a line does is never guessed: what cannot be read is told as such, and the gate asks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use brush_parser::ast::{
+    AndOr, Assignment, AssignmentName, AssignmentValue, Command as Node, CommandPrefixOrSuffixItem as Item,
+    CompoundCommand, CompoundList, ElseClause, IoFileRedirectKind, IoFileRedirectTarget, IoRedirect, Pipeline,
+    RedirectList, SimpleCommand,
+};
+use brush_parser::{Parser, ParserOptions};
+
+use crate::kernel::word::{self, Word, escaped, runs_commands};
+use crate::kernel::wrapper::{self, End, Unwrapped};
+
+pub use crate::kernel::word::is_unseen;
+
+/// Bytes of a line that is read.
+const LINE_BYTES: usize = 16 << 10;
+/// How deep a line may be nested: the parser calls itself for each level, and a thread's stack is finite.
+const NESTING: usize = 12;
+/// How many commands a line may have.
+const COMMANDS: usize = 256;
+
+/// Variables that change what other commands do or load, by their beginning.
+const TELLING_VARIABLES: [&str; 30] = [
+    "PATH",
+    "LD_",
+    "DYLD_",
+    "BASH",
+    "ENV",
+    "IFS",
+    "SHELL",
+    "PS4",
+    "PROMPT_COMMAND",
+    "HOME",
+    "PYTHON",
+    "PERL",
+    "RUBY",
+    "NODE_",
+    "NPM_",
+    "JAVA_",
+    "JDK_",
+    "_JAVA",
+    "GIT_",
+    "SSH_",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "LESS",
+    "MANPAGER",
+    "CDPATH",
+    "GCONV_PATH",
+    "GLOBIGNORE",
+    "MAKEFLAGS",
+    "LUA_",
+];
+
+/// One simple command, or one file that a line reads or writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Every form that a deny or ask rule may name it in; the first is the whole.
+    pub forms: Vec<String>,
+    /// The forms of which one must be allowed.
+    pub allowable: Vec<String>,
+}
+
+impl Command {
+    /// The whole, as it is shown and kept.
+    pub fn text(&self) -> &str {
+        self.forms.first().map_or("*", String::as_str)
+    }
+
+    /// The command that [`Command::text`] was kept of; `None` when it was not read.
+    pub fn recorded(text: &str) -> Option<Self> {
+        if text.is_empty() || text == "*" {
+            return None;
+        }
+        let words: Vec<Word> = text.split(' ').map(recorded_word).collect();
+        Some(if matches!(text.as_bytes(), [b'<' | b'>', b' ', ..]) { whole(text) } else { of_words(&words).0 })
+    }
+
+    fn take_forms(&mut self, more: &[String]) {
+        for form in more {
+            if !self.forms.contains(form) {
+                self.forms.push(form.clone());
+            }
+        }
+    }
+}
+
+/// Whether a specifier of commands may hold a character.
+pub fn can_hold(character: char) -> bool {
+    word::can_hold(character) || matches!(character, ' ' | '<' | '>')
+}
+
+/// The simple commands of a line and the files that it reads and writes, in the order in which they stand; `None` when it
+/// cannot be read for sure.
+pub fn commands(line: &str) -> Option<Vec<Command>> {
+    let mut found = Found { commands: Vec::new(), depth: 0 };
+    // The parser is another's: should it fail on a line, that line cannot be read.
+    catch_unwind(AssertUnwindSafe(|| found.line(line))).ok()??;
+    Some(found.commands)
+}
+
+/// What was found so far.
+struct Found {
+    commands: Vec<Command>,
+    depth: usize,
+}
+
+impl Found {
+    fn line(&mut self, line: &str) -> Option<()> {
+        let readable = line.len() <= LINE_BYTES
+            && !line.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t'))
+            && nesting(line) + self.depth <= NESTING;
+        if !readable {
+            return None;
+        }
+        self.depth += 1;
+        let program = Parser::new(line.as_bytes(), &ParserOptions::default()).parse_program().ok()?;
+        program.complete_commands.iter().try_for_each(|list| self.list(list))?;
+        self.depth -= 1;
+        Some(())
+    }
+
+    fn list(&mut self, list: &CompoundList) -> Option<()> {
+        list.0.iter().try_for_each(|item| {
+            self.pipeline(&item.0.first)?;
+            item.0.additional.iter().try_for_each(|more| match more {
+                AndOr::And(pipeline) | AndOr::Or(pipeline) => self.pipeline(pipeline),
+            })
+        })
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline) -> Option<()> {
+        pipeline.seq.iter().try_for_each(|command| self.command(command))
+    }
+
+    fn command(&mut self, command: &Node) -> Option<()> {
+        if self.commands.len() >= COMMANDS {
+            return None;
+        }
+        match command {
+            Node::Simple(simple) => self.simple(simple),
+            Node::Compound(compound, redirects) => {
+                self.compound(compound)?;
+                self.redirects(redirects.as_ref())
+            }
+            Node::Function(function) => {
+                self.compound(&function.body.0)?;
+                self.redirects(function.body.1.as_ref())
+            }
+            Node::ExtendedTest(test, redirects) => {
+                // Its words are evaluated as arithmetic, in which names can run commands.
+                (!runs_commands(&test.expr.to_string())).then_some(())?;
+                self.redirects(redirects.as_ref())
+            }
+        }
+    }
+
+    fn compound(&mut self, compound: &CompoundCommand) -> Option<()> {
+        match compound {
+            CompoundCommand::Arithmetic(arithmetic) => harmless(&arithmetic.expr.value),
+            CompoundCommand::ArithmeticForClause(clause) => {
+                let parts = [&clause.initializer, &clause.condition, &clause.updater];
+                parts.into_iter().flatten().try_for_each(|expression| harmless(&expression.value))?;
+                self.list(&clause.body.list)
+            }
+            CompoundCommand::BraceGroup(group) => self.list(&group.list),
+            CompoundCommand::Subshell(group) => self.list(&group.list),
+            CompoundCommand::ForClause(clause) => {
+                self.variable(&format!("{}=*", clause.variable_name));
+                clause.values.iter().flatten().try_for_each(|word| self.word(&word.value).map(drop))?;
+                self.list(&clause.body.list)
+            }
+            CompoundCommand::CaseClause(clause) => {
+                self.word(&clause.value.value)?;
+                clause.cases.iter().try_for_each(|case| {
+                    case.patterns.iter().try_for_each(|word| self.word(&word.value).map(drop))?;
+                    case.cmd.iter().try_for_each(|list| self.list(list))
+                })
+            }
+            CompoundCommand::IfClause(clause) => {
+                self.list(&clause.condition)?;
+                self.list(&clause.then)?;
+                clause.elses.iter().flatten().try_for_each(|ElseClause { condition, body }| {
+                    condition.iter().try_for_each(|list| self.list(list))?;
+                    self.list(body)
+                })
+            }
+            CompoundCommand::WhileClause(clause) | CompoundCommand::UntilClause(clause) => {
+                self.list(&clause.0)?;
+                self.list(&clause.1.list)
+            }
+            CompoundCommand::Coprocess(process) => self.command(&process.body),
+        }
+    }
+
+    fn simple(&mut self, simple: &SimpleCommand) -> Option<()> {
+        let mut words = Vec::new();
+        let prefix = simple.prefix.iter().flat_map(|prefix| &prefix.0);
+        let suffix = simple.suffix.iter().flat_map(|suffix| &suffix.0);
+        for item in prefix {
+            match item {
+                Item::AssignmentWord(assignment, _) => self.assignment(assignment)?,
+                other => self.item(other, &mut words)?,
+            }
+        }
+        if let Some(name) = &simple.word_or_name {
+            words.push(self.word(&name.value)?);
+        }
+        for item in suffix {
+            match item {
+                // An argument of `export` or `env`, say.
+                Item::AssignmentWord(_, word) => words.push(self.word(&word.value)?),
+                other => self.item(other, &mut words)?,
+            }
+        }
+        if words.is_empty() { Some(()) } else { self.invocation(&words) }
+    }
+
+    /// A command with its arguments, and the line that it has a shell run, if it does.
+    fn invocation(&mut self, words: &[Word]) -> Option<()> {
+        let (mut command, unwrapped) = of_words(words);
+        for variable in &unwrapped.variables {
+            self.variable(variable);
+        }
+        match unwrapped.end {
+            End::Command => self.commands.push(command),
+            End::Unknown => {
+                command.allowable.truncate(1);
+                self.commands.push(command);
+            }
+            End::Line(line) => {
+                let first = self.commands.len();
+                self.line(line.as_ref()?)?;
+                // The line's own commands are what is allowed; a rule that forbids the shell itself still holds.
+                match self.commands.get_mut(first) {
+                    Some(inner) => inner.take_forms(&command.forms),
+                    None => self.commands.push(command),
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn item(&mut self, item: &Item, words: &mut Vec<Word>) -> Option<()> {
+        match item {
+            Item::IoRedirect(redirect) => self.redirect(redirect)?,
+            Item::Word(word) => words.push(self.word(&word.value)?),
+            Item::AssignmentWord(assignment, _) => self.assignment(assignment)?,
+            Item::ProcessSubstitution(_, group) => {
+                self.list(&group.list)?;
+                words.push(Word::unknown());
+            }
+        }
+        Some(())
+    }
+
+    fn word(&mut self, text: &str) -> Option<Word> {
+        let mut word = Word::read(text)?;
+        for line in std::mem::take(&mut word.substituted) {
+            self.line(&line)?;
+        }
+        Some(word)
+    }
+
+    fn assignment(&mut self, assignment: &Assignment) -> Option<()> {
+        let name = match &assignment.name {
+            AssignmentName::VariableName(name) => name,
+            AssignmentName::ArrayElementName(name, index) => {
+                harmless(index)?;
+                name
+            }
+        };
+        let value = match &assignment.value {
+            AssignmentValue::Scalar(word) => self.word(&word.value)?,
+            AssignmentValue::Array(items) => {
+                for (index, value) in items {
+                    index.iter().try_for_each(|index| harmless(&index.value))?;
+                    self.word(&value.value)?;
+                }
+                Word::unknown()
+            }
+        };
+        self.variable(&format!("{}={}", escaped(name), value.open));
+        Some(())
+    }
+
+    /// A variable that a command gets, `NAME=value` as in a specifier: most say nothing, some change what runs.
+    fn variable(&mut self, assignment: &str) {
+        if TELLING_VARIABLES.iter().any(|name| assignment.starts_with(name)) {
+            self.commands.push(whole(assignment));
+        }
+    }
+
+    fn redirects(&mut self, redirects: Option<&RedirectList>) -> Option<()> {
+        redirects.iter().flat_map(|list| &list.0).try_for_each(|redirect| self.redirect(redirect))
+    }
+
+    fn redirect(&mut self, redirect: &IoRedirect) -> Option<()> {
+        match redirect {
+            IoRedirect::File(_, kind, target) => self.redirect_file(kind, target),
+            IoRedirect::OutputAndError(word, _) => self.file('>', &word.value),
+            IoRedirect::HereString(_, word) => self.word(&word.value).map(drop),
+            IoRedirect::HereDocument(_, document) => {
+                (!document.requires_expansion || !runs_commands(&document.doc.value)).then_some(())
+            }
+        }
+    }
+
+    fn redirect_file(&mut self, kind: &IoFileRedirectKind, target: &IoFileRedirectTarget) -> Option<()> {
+        let sign =
+            if matches!(kind, IoFileRedirectKind::Read | IoFileRedirectKind::DuplicateInput) { '<' } else { '>' };
+        match target {
+            IoFileRedirectTarget::Filename(word) => self.file(sign, &word.value),
+            IoFileRedirectTarget::Fd(_) => Some(()),
+            IoFileRedirectTarget::ProcessSubstitution(_, group) => self.list(&group.list),
+            IoFileRedirectTarget::Duplicate(word) => {
+                let is_descriptor = word.value.trim_end_matches('-').bytes().all(|c| c.is_ascii_digit());
+                if is_descriptor { Some(()) } else { self.file(sign, &word.value) }
+            }
+        }
+    }
+
+    fn file(&mut self, sign: char, text: &str) -> Option<()> {
+        let word = self.word(text)?;
+        if matches!(word.known.as_deref(), Some("/dev/null" | "/dev/stdout" | "/dev/stderr")) {
+            return Some(());
+        }
+        let mut command = whole(&format!("{sign} {}", word.written));
+        let open = format!("{sign} {}", word.open);
+        command.allowable = vec![open.clone()];
+        command.take_forms(&[open]);
+        self.commands.push(command);
+        Some(())
+    }
+}
+
+/// What is told in one way only.
+fn whole(text: &str) -> Command {
+    Command { forms: vec![text.to_owned()], allowable: vec![text.to_owned()] }
+}
+
+/// A command of these words, and what it runs in turn.
+fn of_words(words: &[Word]) -> (Command, Unwrapped) {
+    let written = |words: &[Word]| words.iter().map(|word| word.written.as_str()).collect::<Vec<_>>().join(" ");
+    let open = |words: &[Word]| words.iter().map(|word| word.open.as_str()).collect::<Vec<_>>().join(" ");
+    let mut command = Command { forms: vec![written(words)], allowable: vec![open(words)] };
+    command.take_forms(&[open(words)]);
+    let unwrapped = wrapper::unwrapped(words);
+    if wrapper::is_wrapper(words) {
+        // Where the inner command begins may be told wrongly by an option that is not known: a rule that forbids it holds
+        // wherever it stands.
+        for start in 1..words.len() {
+            command.take_forms(&[written(&words[start..]), open(&words[start..])]);
+        }
+    }
+    for start in &unwrapped.starts {
+        let end = if unwrapped.appended { " *" } else { "" };
+        let inner = format!("{}{end}", open(&words[*start..]));
+        command.take_forms(std::slice::from_ref(&inner));
+        if !command.allowable.contains(&inner) {
+            command.allowable.push(inner);
+        }
+    }
+    (command, unwrapped)
+}
+
+fn recorded_word(text: &str) -> Word {
+    let known = (!text.contains('*'))
+        .then(|| percent_encoding::percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned))
+        .flatten();
+    Word { written: text.into(), open: text.into(), known, substituted: Vec::new() }
+}
+
+fn harmless(expression: &str) -> Option<()> {
+    (!runs_commands(expression)).then_some(())
+}
+
+/// How deep a line could be nested at most: the brackets that are open at one time, and every word that may open a block.
+fn nesting(line: &str) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    for character in line.chars() {
+        match character {
+            '(' | '{' | '[' => open += 1,
+            ')' | '}' | ']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    let blocks = ["if", "while", "until", "for", "case", "select", "function", "coproc", "elif"];
+    let words = line.split(|c: char| !c.is_alphanumeric()).filter(|word| blocks.contains(word)).count();
+    deepest + words + line.matches('`').count() / 2
+}

@@ -1,0 +1,201 @@
+//! Commands that run another command: `sudo`, `timeout`, `env` and their like, and shells that are given a line.
+
+use crate::kernel::word::Word;
+
+/// A command that takes another as its last arguments.
+struct Wrapper {
+    name: &'static str,
+    /// Its options without a value: letters, then long names.
+    flags: (&'static str, &'static [&'static str]),
+    /// Its options with a value: letters, then long names.
+    values: (&'static str, &'static [&'static str]),
+    /// How many arguments stand before the command.
+    arguments: usize,
+}
+
+const fn wrapper(name: &'static str, flags: &'static str, values: &'static str) -> Wrapper {
+    Wrapper { name, flags: (flags, &[]), values: (values, &[]), arguments: 0 }
+}
+
+const WRAPPERS: [Wrapper; 17] = [
+    Wrapper {
+        flags: ("AbEHnPSkKi", &["preserve-env", "login", "non-interactive", "set-home", "stdin", "background"]),
+        values: ("ugphCrtTUDR", &["user", "group", "prompt", "host", "chdir"]),
+        ..wrapper("sudo", "", "")
+    },
+    wrapper("doas", "nsL", "uC"),
+    Wrapper {
+        flags: ("i0v", &["ignore-environment", "null", "debug"]),
+        values: ("uC", &["unset", "chdir"]),
+        ..wrapper("env", "", "")
+    },
+    Wrapper {
+        flags: ("v", &["foreground", "preserve-status", "verbose"]),
+        values: ("sk", &["signal", "kill-after"]),
+        arguments: 1,
+        ..wrapper("timeout", "", "")
+    },
+    Wrapper { values: ("n", &["adjustment"]), ..wrapper("nice", "", "") },
+    wrapper("nohup", "", ""),
+    Wrapper {
+        flags: ("apvq", &["portability", "append", "verbose", "quiet"]),
+        values: ("fo", &["format", "output"]),
+        ..wrapper("time", "", "")
+    },
+    Wrapper { values: ("ioe", &["input", "output", "error"]), ..wrapper("stdbuf", "", "") },
+    Wrapper { flags: ("cfw", &["ctty", "fork", "wait"]), ..wrapper("setsid", "", "") },
+    Wrapper { flags: ("t", &["ignore"]), values: ("cn", &["class", "classdata"]), ..wrapper("ionice", "", "") },
+    wrapper("command", "p", ""),
+    wrapper("builtin", "", ""),
+    wrapper("exec", "cl", "a"),
+    wrapper("busybox", "", ""),
+    Wrapper { flags: ("v", &[]), arguments: 1, ..wrapper("chroot", "", "") },
+    Wrapper {
+        flags: ("0rtpxo", &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty"]),
+        values: ("nPILdsaE", &["max-args", "max-procs", "replace", "max-lines", "delimiter", "max-chars", "arg-file"]),
+        ..wrapper("xargs", "", "")
+    },
+    wrapper("eval", "", ""),
+];
+
+/// What takes a line with `-c`.
+const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "su"];
+
+/// What a command runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwrapped {
+    /// Where the commands begin that it runs, each inside the one before: indices of words.
+    pub starts: Vec<usize>,
+    /// Variables that they get, `NAME=value` as in a specifier.
+    pub variables: Vec<String>,
+    /// Whether the last gets further arguments that do not stand here.
+    pub appended: bool,
+    /// What the last one is.
+    pub end: End,
+}
+
+/// What a command runs in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// Itself.
+    #[default]
+    Command,
+    /// A line that a shell reads; `None` when it is not known.
+    Line(Option<String>),
+    /// It cannot be told.
+    Unknown,
+}
+
+/// Whether the first word may be a command that runs others.
+pub fn is_wrapper(words: &[Word]) -> bool {
+    let name = words.first().and_then(|word| word.known.as_deref());
+    name.and_then(|name| name.rsplit('/').next())
+        .is_some_and(|name| SHELLS.contains(&name) || WRAPPERS.iter().any(|wrapper| wrapper.name == name))
+}
+
+/// What a command of these words runs in the end.
+pub fn unwrapped(words: &[Word]) -> Unwrapped {
+    let mut found = Unwrapped::default();
+    let mut start = 0;
+    loop {
+        let rest = &words[start..];
+        let Some(name) = rest.first().and_then(name_of) else { return found };
+        if name == "eval" {
+            let texts: Option<Vec<&str>> = rest[1..].iter().map(|word| word.known.as_deref()).collect();
+            found.end = End::Line(texts.map(|texts| texts.join(" ")));
+            return found;
+        }
+        if SHELLS.contains(&name) {
+            found.end = line_of(&rest[1..]);
+            return found;
+        }
+        let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) else { return found };
+        let Some(inner) = wrapper.inner(rest, &mut found.variables) else {
+            found.end = End::Unknown;
+            return found;
+        };
+        found.appended |= name == "xargs";
+        if inner >= rest.len() {
+            return found;
+        }
+        start += inner;
+        found.starts.push(start);
+    }
+}
+
+impl Wrapper {
+    /// Where the inner command begins; `None` when an option is not known.
+    fn inner(&self, words: &[Word], variables: &mut Vec<String>) -> Option<usize> {
+        let mut at = 1;
+        while let Some(word) = words.get(at) {
+            let known = word.known.as_deref()?;
+            if known == "--" {
+                at += 1;
+                break;
+            }
+            let Some(option) = known.strip_prefix('-').filter(|option| !option.is_empty()) else { break };
+            at += match option.strip_prefix('-') {
+                Some(long) => self.long(long)?,
+                None => self.short(option)?,
+            };
+        }
+        if matches!(self.name, "env" | "sudo") {
+            while let Some(word) = words.get(at).filter(|word| word.written.contains('=')) {
+                variables.push(word.open.clone());
+                at += 1;
+            }
+        }
+        for _ in 0..self.arguments {
+            words.get(at)?.known.as_deref()?;
+            at += 1;
+        }
+        Some(at)
+    }
+
+    /// How many words an option like `-u` or `-nu` takes.
+    fn short(&self, letters: &str) -> Option<usize> {
+        // nice -10
+        if self.name == "nice" && letters.bytes().all(|c| c.is_ascii_digit()) {
+            return Some(1);
+        }
+        for (index, letter) in letters.char_indices() {
+            if self.values.0.contains(letter) {
+                let attached = index + letter.len_utf8() < letters.len();
+                return Some(if attached { 1 } else { 2 });
+            }
+            if !self.flags.0.contains(letter) {
+                return None;
+            }
+        }
+        Some(1)
+    }
+
+    /// How many words an option like `--user` or `--user=root` takes.
+    fn long(&self, option: &str) -> Option<usize> {
+        let (name, attached) = option.split_once('=').map_or((option, false), |(name, _)| (name, true));
+        if self.values.1.contains(&name) {
+            return Some(if attached { 1 } else { 2 });
+        }
+        self.flags.1.contains(&name).then_some(1)
+    }
+}
+
+/// The line that a shell with these arguments reads; without one it is a command like others.
+fn line_of(arguments: &[Word]) -> End {
+    for (index, word) in arguments.iter().enumerate() {
+        let Some(known) = word.known.as_deref() else { return End::Unknown };
+        // `su` has the name of a user before its options.
+        if known == "--command" || (known.starts_with('-') && !known.starts_with("--") && known.contains('c')) {
+            return End::Line(arguments.get(index + 1).and_then(|line| line.known.clone()));
+        }
+    }
+    End::Command
+}
+
+/// The name of a command that this system has for everybody; a file of another folder is whatever it is.
+fn name_of(word: &Word) -> Option<&str> {
+    let known = word.known.as_deref()?;
+    let folders = ["/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/", "/usr/local/bin/"];
+    let name = folders.iter().find_map(|folder| known.strip_prefix(folder)).unwrap_or(known);
+    (!name.contains('/')).then_some(name)
+}
