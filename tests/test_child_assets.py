@@ -81,8 +81,9 @@ def test_what_lies_beside_or_below_entry_and_icon_is_served(host: RunningHost, p
 KEPT_BACK = [
     "package.json", "manifest.json", "server.py", "src/server.ts", ".git/config", "dist/.hidden", "dist/out.js",
     "node_modules/ws/index.js", "dist/node_modules/x/index.js", "dist/far.js", "dist/git/config", "dist/nothing.js",
-    "dist", "dist/", "dist%2F..%2Fsrc%2Fserver.ts", "dist/%2e%2e/src/server.ts", "dist%252Findex.js", "dist/index.js%00",
-    "/etc/passwd", "%2Fetc%2Fpasswd", "dist\\index.js", "dist/deep/../../src/server.ts", "..%2Foutside.js", "",
+    "dist", "dist/", "dist%2F..%2Fsrc%2Fserver.ts", "dist/%2e%2e/src/server.ts", "dist%252Findex.js",
+    "dist/index.js%00", "/etc/passwd", "%2Fetc%2Fpasswd", "dist\\index.js", "dist/deep/../../src/server.ts",
+    "..%2Foutside.js", "",
 ]  # fmt: skip
 
 

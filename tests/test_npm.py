@@ -1,9 +1,10 @@
-"""Plugins that npm installs and builds: without scripts, in a clean environment, within limits, native modules apart."""
+"""Plugins that npm installs and builds: no scripts, a clean environment, limits, native modules apart."""
 
 from __future__ import annotations
 
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,11 @@ def is_running(pid: int) -> bool:
 
 
 NATIVE = {
-    "vendor/node-pty/package.json": json.dumps({"name": "node-pty", "version": "1.1.0", "main": "index.js"}),
-    "vendor/node-pty/binding.gyp": json.dumps({"targets": [{"target_name": "pty", "sources": ["pty.c"]}]}),
-    "vendor/node-pty/prebuilds/win32-x64/pty.node": "not for this machine",
-    "vendor/node-pty/index.js": "module.exports = require('./build/Release/pty.node');\n",
-    "vendor/node-pty/pty.c": """
+    "package/package.json": json.dumps({"name": "node-pty", "version": "1.1.0", "main": "index.js"}),
+    "package/binding.gyp": json.dumps({"targets": [{"target_name": "pty", "sources": ["pty.c"]}]}),
+    "package/prebuilds/win32-x64/pty.node": "not for this machine",
+    "package/index.js": "module.exports = require('./build/Release/pty.node');\n",
+    "package/pty.c": """
 #include <node_api.h>
 static napi_value init(napi_env env, napi_value exports) {
   napi_value number;
@@ -171,9 +172,12 @@ NAPI_MODULE(pty, init)
 
 
 def test_a_native_module_is_built_by_leave_and_its_lack_says_how(jobs: Jobs, tmp_path: Path, home: Path) -> None:
-    files = plugin(dependencies={"node-pty": "file:vendor/node-pty"}) | NATIVE
+    files = plugin(dependencies={"node-pty": "file:vendor/node-pty-1.1.0.tgz"})
     files["src/server.js"] = 'import pty from "node-pty";\nif (pty.answer !== 42) throw new Error("no");\n' + SERVER
     folder = write(tmp_path / "plugin", files)
+    (folder / "vendor").mkdir()
+    with tarfile.open(folder / "vendor/node-pty-1.1.0.tgz", "w:gz") as package:
+        package.add(write(tmp_path / "native", NATIVE) / "package", "package")
     done = jobs.install(folder)
     assert (done["state"], done["error"]["code"]) == ("failed", "denied"), done
     message = done["error"]["message"]

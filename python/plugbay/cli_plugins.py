@@ -49,12 +49,11 @@ def install(
 
     What it is and what it would run is shown and has to be confirmed before anything of it is run.
     """
-    wish: dict[str, Any] = {"source": _absolute(source)}
-    if ref is not None:
-        wish["ref"] = ref
-    with failures(by_code=True), _asked(url) as (client, starts):
-        job = client.post("/api/host/plugins", wish)
-        _see_through(client, job, _Answer(yes, allow_build, starts, as_json))
+    with failures(by_code=True):
+        wish = {"source": _absolute(source)} | ({} if ref is None else {"ref": ref})
+        with _asked(url) as (client, starts):
+            job = client.post("/api/host/plugins", wish)
+            _see_through(client, job, _Answer(yes, allow_build, starts, as_json))
 
 
 @click.command()

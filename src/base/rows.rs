@@ -223,11 +223,9 @@ pub const SETTINGS: &[Setting] = &[
         env: Some("PLUGBAY_INSTALL_SOURCES"),
         help: "what else plugins may be installed from: file, http, private (a list)",
         set: |to, given| {
-            let words = given.list("a list of file, http, private")?;
             let kind = |word: &String| SourceKind::ALL.into_iter().find(|kind| kind.as_str() == word);
-            let kinds: Option<Vec<_>> = words.iter().map(kind).collect();
-            to.settings.install_sources = kinds.ok_or("file, http or private")?;
-            Ok(())
+            let kinds: Option<Vec<_>> = given.list("file, http or private")?.iter().map(kind).collect();
+            kinds.map(|kinds| to.settings.install_sources = kinds).ok_or_else(|| "file, http or private".to_owned())
         },
         get: |from| from.install_sources.iter().map(|kind| kind.as_str()).collect(),
     },

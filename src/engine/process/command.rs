@@ -1,20 +1,23 @@
-//! One command of an installation: git, npm, a build. Its output is always read, its time is bounded, and when it ends
-//! nothing of its process group is left.
+//! One command of an installation: git, npm, a build. Its output is always read, its time is bounded, and when it or the
+//! host ends nothing of its session is left.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::shutdown::Shutdown;
+use crate::engine::process::equipment::{Equipment, blocking};
+use crate::engine::process::family::{Family, start_of};
 use crate::engine::process::job_log::JobLog;
+use crate::engine::process::spawn::Order;
 
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -26,7 +29,7 @@ pub struct Step {
     /// An absolute path.
     pub program: PathBuf,
     /// Its arguments.
-    pub arguments: Vec<OsString>,
+    pub arguments: Vec<String>,
     /// Where it runs.
     pub folder: PathBuf,
     /// All that its environment holds.
@@ -35,31 +38,41 @@ pub struct Step {
     pub limit: Duration,
 }
 
+/// What commands are started with, and where they say what they do.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Their output.
+    pub log: &'a JobLog,
+    /// What starts processes and ends them with the host.
+    pub equipment: &'a Arc<Equipment>,
+}
+
 impl Step {
-    /// Runs it to its end. Its output goes to `log`; dropping the future ends its whole group.
+    /// Runs it to its end. Dropping the future ends its whole group.
     ///
     /// # Errors
     /// `Unavailable`: it cannot be started, or the host stops. `Timeout`: it took too long and was ended. `Upstream`:
     /// it failed; the message has its last lines.
-    pub async fn run(&self, log: &JobLog, shutdown: &Shutdown) -> Result<()> {
-        self.finish(log, shutdown, None).await.map(drop)
+    pub async fn run(&self, watch: Watch<'_>) -> Result<()> {
+        self.finish(watch, None).await.map(drop)
     }
 
     /// Runs it and gives its standard output, at most 64 KiB of it.
     ///
     /// # Errors
     /// As [`Step::run`].
-    pub async fn output(&self, log: &JobLog, shutdown: &Shutdown) -> Result<String> {
-        let bytes = self.finish(log, shutdown, Some(64 << 10)).await?;
+    pub async fn output(&self, watch: Watch<'_>) -> Result<String> {
+        let bytes = self.finish(watch, Some(64 << 10)).await?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
-    async fn finish(&self, log: &JobLog, shutdown: &Shutdown, keep: Option<usize>) -> Result<Vec<u8>> {
-        let mut child = self.spawn()?;
-        let mut group = Group::of(&child);
+    async fn finish(&self, watch: Watch<'_>, keep: Option<usize>) -> Result<Vec<u8>> {
+        let log = watch.log;
+        let mut child = self.spawn(watch.equipment).await?;
+        let mut group = Group::of(&child, watch.equipment.clone());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut said = pin!(async { tokio::join!(read(stdout, log, keep), read(stderr, log, None)).0 });
-        let mut waited = pin!(self.wait(&mut child, &mut group, shutdown));
+        let mut waited = pin!(self.wait(&mut child, &mut group, watch.equipment));
         let mut kept = None;
         let status = loop {
             tokio::select! {
@@ -79,36 +92,38 @@ impl Step {
     }
 
     /// Waits for the end, and ends what is left of the group: only then do its pipes close.
-    async fn wait(&self, child: &mut Child, group: &mut Group, shutdown: &Shutdown) -> Result<ExitStatus> {
+    async fn wait(&self, child: &mut Child, group: &mut Group, equipment: &Equipment) -> Result<ExitStatus> {
         let outcome = tokio::select! {
             ended = child.wait() => ended.map_err(|error| self.not_started(error)),
             () = tokio::time::sleep(self.limit) => Err(self.too_long()),
-            () = shutdown.stopping() => Err(Error::new(Kind::Unavailable, format!("{} was ended: the host stops", self.name))),
+            () = equipment.shutdown.stopping() => Err(Error::new(Kind::Unavailable, format!("{} was ended: the host stops", self.name))),
         };
         if outcome.is_err() {
             group.send(Signal::TERM);
             let _ = timeout(GRACE, child.wait()).await;
         }
-        group.end();
+        let family = group.end();
         if outcome.is_err() {
             let _ = child.wait().await;
         }
+        // Those of its session that have left its group.
+        blocking(move || family.map(|mut family| family.kill())).await;
         outcome
     }
 
-    fn spawn(&self) -> Result<Child> {
-        Command::new(&self.program)
-            .args(&self.arguments)
-            .current_dir(&self.folder)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| self.not_started(error))
+    async fn spawn(&self, equipment: &Equipment) -> Result<Child> {
+        let order = Order {
+            program: self.program.clone(),
+            arguments: self.arguments.clone(),
+            folder: self.folder.clone(),
+            environment: self.environment.clone(),
+            open_files: None,
+            door: None,
+        };
+        let mut child = equipment.spawner()?.spawn(order).await.map_err(|error| self.not_started(error))?;
+        // There is nobody to answer a question.
+        drop(child.stdin.take());
+        Ok(child)
     }
 
     fn not_started(&self, error: std::io::Error) -> Error {
@@ -129,22 +144,31 @@ impl Step {
     }
 }
 
-/// A process group, which is ended when this is dropped.
-struct Group(Option<Pid>);
+/// The process group and the session of a command, which are ended when this is dropped.
+struct Group {
+    pid: Option<Pid>,
+    family: Option<Family>,
+    equipment: Arc<Equipment>,
+}
 
 impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    fn of(child: &Child, equipment: Arc<Equipment>) -> Self {
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let family = pid.and_then(|pid| Some(Family::of(pid.as_raw_pid(), start_of(pid.as_raw_pid())?)));
+        Self { pid, family, equipment }
     }
 
-    /// Ends it with KILL, once: its id may be another's afterwards.
-    fn end(&mut self) {
+    /// Ends the group with KILL, once: its id may be another's afterwards. Gives what else there may be of it.
+    fn end(&mut self) -> Option<Family> {
         self.send(Signal::KILL);
-        self.0 = None;
+        if let Some(pid) = self.pid.take() {
+            self.equipment.guard.release(&format!("+{}", pid.as_raw_pid()));
+        }
+        self.family.take()
     }
 
     fn send(&self, signal: Signal) {
-        if let Some(group) = self.0 {
+        if let Some(group) = self.pid {
             // It fails when nobody of the group is left.
             let _ = kill_process_group(group, signal);
         }

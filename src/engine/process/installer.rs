@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
+use crate::engine::process::command::Watch;
 use crate::engine::process::inspect::{check_built, inspect};
 use crate::engine::process::installed::Record;
 use crate::engine::process::integrity::digest_of;
@@ -20,7 +21,7 @@ use crate::engine::process::jobs::{Job, Jobs, Leave, Progress, Review};
 use crate::engine::process::origin::Origin;
 use crate::engine::process::placing::Placing;
 use crate::engine::process::prepare::prepare;
-use crate::engine::process::staging::{Watch, blocking, fetch};
+use crate::engine::process::staging::{blocking, fetch};
 use crate::engine::process::swap::{STAGING, remove};
 use crate::engine::process::tools::Tools;
 
@@ -173,7 +174,8 @@ impl Installer {
     /// The whole way of a plugin. Gives its id.
     async fn bring(&self, job: &Job, errand: Errand, folder: PathBuf) -> Result<String> {
         let shared = &self.shared;
-        let (tools, watch) = (Tools::new(&shared.settings), Watch { log: &job.log, shutdown: &shared.shutdown });
+        let (tools, watch) =
+            (Tools::new(&shared.settings), Watch { log: &job.log, equipment: shared.placing.processes().equipment() });
         let Errand { origin, before, claim } = errand;
         let commit = fetch(&origin, &folder, &tools, &shared.settings.install_sources, watch).await?;
         let review = {

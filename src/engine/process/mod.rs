@@ -15,7 +15,6 @@ pub mod package; // 2.00
 pub mod port; // 2.00
 pub mod ready; // 2.00
 pub mod swap; // 2.00
-pub mod command; // 2.01
 pub mod desk; // 2.01
 pub mod integrity; // 2.01
 pub mod jobs; // 2.01
@@ -23,12 +22,13 @@ pub mod leftovers; // 2.01
 pub mod spawn; // 2.01
 pub mod equipment; // 2.02
 pub mod inspect; // 2.02
-pub mod tools; // 2.02
 pub mod waiters; // 2.02
 pub mod child; // 2.03
-pub mod staging; // 2.03
-pub mod prepare; // 2.04
+pub mod command; // 2.03
 pub mod supervisor; // 2.04
+pub mod tools; // 2.04
 pub mod processes; // 2.05
+pub mod staging; // 2.05
 pub mod placing; // 2.06
+pub mod prepare; // 2.06
 pub mod installer; // 2.07

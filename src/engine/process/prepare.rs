@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::engine::process::command::Watch;
 use crate::engine::process::package::{FILE, Package, unbuilt_modules};
-use crate::engine::process::staging::{Watch, blocking};
+use crate::engine::process::staging::blocking;
 use crate::engine::process::tools::Tools;
 
 /// Installs and builds what lies in `folder`. Of native modules those named in `allowed` are built.
@@ -30,7 +31,7 @@ pub async fn prepare(folder: &Path, allowed: &[String], tools: &Tools, watch: Wa
 
 async fn step(folder: &Path, arguments: &[&str], tools: &Tools, watch: Watch<'_>) -> Result<()> {
     watch.log.say(&format!("$ npm {}", arguments.join(" ")));
-    tools.npm(folder, arguments)?.run(watch.log, watch.shutdown).await
+    tools.npm(folder, arguments)?.run(watch).await
 }
 
 /// Builds the native modules that npm left unbuilt because no package's script was run.

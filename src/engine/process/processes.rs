@@ -228,6 +228,11 @@ impl Processes {
         self.shared.desks().contains_key(plugin)
     }
 
+    /// What every process is started with.
+    pub fn equipment(&self) -> &Arc<Equipment> {
+        &self.shared.equipment
+    }
+
     /// The operator's switches.
     pub fn switches(&self) -> &Switches {
         &self.shared.switches

@@ -7,9 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::SourceKind;
-use crate::base::shutdown::Shutdown;
-use crate::engine::process::command::Step;
-use crate::engine::process::job_log::JobLog;
+use crate::engine::process::command::{Step, Watch};
 use crate::engine::process::origin::{Origin, Repository, is_public};
 use crate::engine::process::tools::Tools;
 
@@ -46,15 +44,6 @@ pub async fn fetch(
     Ok(commit)
 }
 
-/// Where commands say what they do, and who tells them to end.
-#[derive(Clone, Copy)]
-pub struct Watch<'a> {
-    /// Their output.
-    pub log: &'a JobLog,
-    /// The host's end.
-    pub shutdown: &'a Shutdown,
-}
-
 /// Only the one commit is fetched, and only its files are kept.
 async fn clone(
     repository: &Repository,
@@ -65,25 +54,25 @@ async fn clone(
 ) -> Result<String> {
     let protocol = repository.url.split(':').next().unwrap_or_default().to_owned();
     let pinned = pin(repository, &protocol, allowed).await?;
-    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     fs::create_dir_all(folder).map_err(|error| unusable(folder, error))?;
     let git = |arguments| tools.git(folder, &protocol, arguments);
-    git(words(&["init", "--quiet", "--template="]))?.run(watch.log, watch.shutdown).await?;
+    git(words(&["init", "--quiet", "--template="]))?.run(watch).await?;
     let mut fetch = pinned.options;
     fetch.extend(words(&["fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules", "--"]));
-    fetch.push(repository.url.clone().into());
-    fetch.push(repository.reference.clone().unwrap_or_else(|| "HEAD".into()).into());
+    fetch.push(repository.url.clone());
+    fetch.push(repository.reference.clone().unwrap_or_else(|| "HEAD".into()));
     let mut fetch = git(fetch)?;
     fetch.environment.extend(pinned.environment);
     said_plainly(&fetch, repository, watch).await?;
-    git(words(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]))?.run(watch.log, watch.shutdown).await?;
-    let commit = git(words(&["rev-parse", "HEAD"]))?.output(watch.log, watch.shutdown).await?;
+    git(words(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]))?.run(watch).await?;
+    let commit = git(words(&["rev-parse", "HEAD"]))?.output(watch).await?;
     fs::remove_dir_all(folder.join(".git")).map_err(|error| unusable(folder, error))?;
     Ok(commit)
 }
 
 async fn said_plainly(fetch: &Step, repository: &Repository, watch: Watch<'_>) -> Result<()> {
-    fetch.run(watch.log, watch.shutdown).await.map_err(|error| match (&repository.reference, error.kind()) {
+    fetch.run(watch).await.map_err(|error| match (&repository.reference, error.kind()) {
         (Some(reference), Kind::Upstream) => {
             let message = format!(
                 "{error}; the reference {reference:?} has to be a branch, a tag or a whole commit id of that repository"
@@ -97,7 +86,7 @@ async fn said_plainly(fetch: &Step, repository: &Repository, watch: Watch<'_>) -
 /// What keeps git at the address that was checked.
 #[derive(Default)]
 struct Pinned {
-    options: Vec<OsString>,
+    options: Vec<String>,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -111,7 +100,7 @@ async fn pin(repository: &Repository, protocol: &str, allowed: &[SourceKind]) ->
         return Ok(pinned);
     }
     // A redirect could lead to where the address was not checked.
-    pinned.options.extend(["-c", "http.followRedirects=false"].map(OsString::from));
+    pinned.options.extend(["-c", "http.followRedirects=false"].map(String::from));
     let name = host.trim_matches(['[', ']']);
     let found = tokio::net::lookup_host((name, *port)).await.map_err(|error| {
         Error::new(Kind::Upstream, format!("the server {host} is not found: {error}")).with_source(error)
@@ -133,7 +122,7 @@ async fn pin(repository: &Repository, protocol: &str, allowed: &[SourceKind]) ->
         pinned.environment.push(("GIT_SSH_COMMAND".into(), command.into()));
     } else {
         let address = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-        pinned.options.extend(["-c".into(), format!("http.curloptResolve={name}:{port}:{address}").into()]);
+        pinned.options.extend(["-c".into(), format!("http.curloptResolve={name}:{port}:{address}")]);
     }
     Ok(pinned)
 }

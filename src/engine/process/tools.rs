@@ -69,13 +69,11 @@ impl Tools {
     ///
     /// # Errors
     /// `Unavailable`: git is not installed.
-    pub fn git(&self, folder: &Path, protocols: &str, arguments: Vec<OsString>) -> Result<Step> {
+    pub fn git(&self, folder: &Path, protocols: &str, arguments: Vec<String>) -> Result<Step> {
         let program = find_program("git", &self.path)?;
         let quiet = ["-c", "core.hooksPath=/dev/null", "-c", "credential.helper=", "-c", "core.fsmonitor=false"];
-        let name = arguments
-            .iter()
-            .find(|word| !word.as_encoded_bytes().starts_with(b"-") && !word.as_encoded_bytes().contains(&b'='));
-        let name = format!("git {}", name.map(|word| word.to_string_lossy()).unwrap_or_default());
+        let name = arguments.iter().find(|word| !word.starts_with('-') && !word.contains('='));
+        let name = format!("git {}", name.map(String::as_str).unwrap_or_default());
         let mut environment = self.environment(&self.path);
         environment.retain(|(name, _)| !GIT.iter().any(|(known, _)| name == *known));
         environment.extend(GIT.iter().map(|(name, value)| (name.into(), value.into())));
@@ -84,7 +82,7 @@ impl Tools {
         if protocols == "ssh" {
             environment.extend(env::var_os("SSH_AUTH_SOCK").map(|socket| ("SSH_AUTH_SOCK".into(), socket)));
         }
-        let arguments = quiet.into_iter().map(OsString::from).chain(arguments).collect();
+        let arguments = quiet.into_iter().map(String::from).chain(arguments).collect();
         Ok(Step { name, program, arguments, folder: folder.to_owned(), environment, limit: self.limit })
     }
 
@@ -104,7 +102,7 @@ impl Tools {
             environment.push(("npm_config_nodedir".into(), headers.into()));
         }
         environment.push(("npm_config_update_notifier".into(), "false".into()));
-        let arguments = arguments.iter().map(OsString::from).collect();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
         Ok(Step { name, program, arguments, folder: folder.to_owned(), environment, limit: self.limit })
     }
 

@@ -1,0 +1,119 @@
+"""`plugbay install` and its kin, with a host that runs and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from installing import Jobs, files_of, write
+from served import Served
+
+GREETER = Path(__file__).parent / "plugins/good/greeter.py"
+
+
+def plugbay(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command without a terminal."""
+    command = [sys.executable, "-m", "plugbay", *map(str, words)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_a_plugin_is_installed_updated_switched_and_removed_in_a_running_host(home: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "plugin", files_of("1.0.0"))
+    with Served(home).ready() as host, host.client() as client:
+        jobs = Jobs(client)
+        done = plugbay("install", folder, "--yes")
+        assert (done.returncode, done.stdout) == (0, "installed demo 1.0.0\n"), done
+        assert "The demo" in done.stderr
+        assert "command: python3 server.py" in done.stderr
+        assert jobs.ask()["version"] == "1.0.0"
+        write(folder, files_of("2.0.0"))
+        done = plugbay("update", "demo", "--yes")
+        assert (done.returncode, done.stdout) == (0, "updated demo 2.0.0\n"), done
+        assert jobs.ask()["version"] == "2.0.0"
+        assert plugbay("disable", "demo").stdout == "disabled demo\n"
+        assert jobs.server()["state"] == "stopped"
+        assert plugbay("enable", "demo").stdout == "enabled demo\n"
+        assert jobs.server()["state"] == "running"
+        removed = plugbay("uninstall", "demo", "--yes")
+        assert (removed.returncode, removed.stdout) == (0, "uninstalled demo\n"), removed
+        assert client.get("/api/host/plugins/demo").status_code == 404
+        again = plugbay("uninstall", "demo", "--yes")
+        assert again.returncode == 2
+        assert "there is no plugin" in again.stderr
+        assert host.stop() == 0
+
+
+def test_without_a_host_nothing_of_a_plugin_is_started_and_the_next_host_has_it(home: Path, tmp_path: Path) -> None:
+    files = files_of() | {"server.py": files_of()["server.py"] + "\n"}
+    done = plugbay("install", write(tmp_path / "plugin", files), "--yes", "--json")
+    assert done.returncode == 0, done
+    job = json.loads(done.stdout)
+    assert (job["state"], job["plugin"]) == ("done", "demo")
+    assert not (home / "logs/demo.log").exists()
+    assert plugbay("disable", "demo").stdout == "disabled demo, for the next start of a host\n"
+    with Served(home).ready() as host, host.client() as client:
+        assert Jobs(client).server()["state"] == "stopped"
+        assert host.stop() == 0
+    assert plugbay("enable", "demo").returncode == 0
+    with Served(home).ready() as host, host.client() as client:
+        client.post("/api/host/plugins/demo/start").raise_for_status()
+        assert Jobs(client).ask()["version"] == "1.0.0"
+        assert host.stop() == 0
+    assert plugbay("uninstall", "demo", "--yes").returncode == 0
+    assert not (home / "plugins/demo").exists()
+
+
+def test_nothing_is_installed_that_nobody_has_confirmed(home: Path, tmp_path: Path) -> None:
+    done = plugbay("install", write(tmp_path / "plugin", files_of()))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "add --yes" in done.stderr
+    assert "not confirmed: nothing was installed" in done.stderr
+    assert not (home / "plugins").exists()
+
+
+@pytest.mark.parametrize(("word", "code"), [(b"y\n", 0), (b"n\n", 1)])
+def test_a_person_at_a_terminal_is_asked(home: Path, tmp_path: Path, word: bytes, code: int) -> None:
+    folder = write(tmp_path / "plugin", files_of(displayName="evil \x1b[2J name"))
+    outer, inner = pty.openpty()
+    command = [sys.executable, "-m", "plugbay", "install", str(folder)]
+    with subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, start_new_session=True) as process:
+        os.close(inner)
+        seen = b""
+        while b"[y/N]" not in seen:
+            seen += os.read(outer, 4096)
+        os.write(outer, word)
+        assert process.wait(60) == code
+    os.close(outer)
+    assert b"evil ?[2J name" in seen
+    assert (home / "plugins/demo").exists() == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("install", "no/such/folder", "--yes"), 2, "there is no folder"),
+        (("install", "http://127.0.0.1/x", "--yes"), 1, "install_sources"),
+        (("install", "https://127.0.0.1:1/x", "--yes"), 1, "private address"),
+        (("update", "nobody", "--yes"), 2, "was not installed by this host"),
+        (("enable", "nobody"), 2, "no plugin"),
+        (("disable", "nobody"), 2, "no plugin"),
+    ],
+)
+def test_what_cannot_be_done_says_why(words: tuple[str, ...], code: int, message: str) -> None:
+    done = plugbay(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_cannot_be_asked_is_said(home: Path) -> None:
+    with Served(home, plugins=GREETER.parent).ready():
+        (home / "host.json").unlink()
+        done = plugbay("enable", "demo")
+        assert done.returncode == 1
+        assert "another host uses" in done.stderr
