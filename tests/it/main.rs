@@ -6,6 +6,7 @@ mod approvals;
 mod assets;
 mod audit;
 mod clocks;
+mod costs;
 mod docs;
 mod gate;
 mod hub;
