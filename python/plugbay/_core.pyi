@@ -148,8 +148,8 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
 def tools() -> list[dict[str, Any]]:
-    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group, timeout_s``,
-    by name; ``parameters`` and ``output`` are JSON text."""
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group`` and
+    ``timeout_s``, by name; ``parameters`` and ``output`` are JSON text."""
 
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
@@ -192,9 +192,9 @@ def log(level: int, logger: str, message: str) -> None:
     """Hand a record of Python's ``logging`` to the host's log. Never waits."""
 
 def explain(question: str) -> str:
-    """What would become of a call: ``{"mode", "rules": [{"list", "rule", "place"?, "plugin"?, "fingerprint"?}],
-    "tool": {"name", "plugin"?, "side_effect"?, "specifier_template"?, "fingerprint"?}, "arguments"?, "tripped"?}`` gives
-    ``{"tool", "decision", "reason", "why", "rule", "specifier", "parts", "without", …}``; JSON in, JSON out."""
+    """What would become of a call: ``{"mode", "rules", "tool", "arguments"?, "tripped"?}``, with rules as ``{"list",
+    "rule", "place"?, "plugin"?, "fingerprint"?}`` and the tool as ``{"name", "plugin"?, "side_effect"?,
+    "specifier_template"?, "fingerprint"?}``, gives ``{"tool", "decision", "reason", "why", "rule", "specifier", "parts", "without", …}``; JSON in, JSON out."""
 
 def lint(question: str) -> str:
     """What is wrong with rules: ``{"rules", "tools"}`` as ``explain`` has them gives ``{"findings"}``."""
