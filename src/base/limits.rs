@@ -59,6 +59,11 @@ impl Slot<'_> {
 /// Every limit.
 pub const LIMITS: &[Limit] = &[
     Limit { name: "body_bytes", help: "bytes of a request's body", slot: |to| Slot::Number(&mut to.body_bytes) },
+    Limit {
+        name: "proxy_body_bytes",
+        help: "bytes of a request's body to a plugin's server; 0 is no limit",
+        slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
+    },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
         name: "head_time_s",

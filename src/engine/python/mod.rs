@@ -14,8 +14,8 @@ pub mod waiters; // 2.00
 pub mod job; // 2.01
 pub mod lane; // 2.01
 pub mod offline; // 2.01
-pub mod taken; // 2.01
 pub mod rules; // 2.01
+pub mod taken; // 2.01
 pub mod event_loop; // 2.02
 pub mod workers; // 2.02
 pub mod awaitable; // 2.03
