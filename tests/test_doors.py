@@ -126,7 +126,7 @@ def test_a_call_on_the_command_line_ends_with_its_exit_code(request: pytest.Fixt
         host: RunningHost = request.getfixturevalue("host")
         words, environment = ["--url", host.url], {"PLUGBAY_TOKEN": host.token}
     else:
-        words, environment = ["--mode", "plan"], {"PLUGINS_DIR": str(PLUGIN.parent)}
+        words, environment = [], {"PLUGINS_DIR": str(PLUGIN.parent)}
     calls = {name: command(tool, json.dumps(arguments), *words, **environment)
              for name, (tool, arguments, _code) in CALLS.items()}  # fmt: skip
     for name, process in calls.items():
