@@ -1,23 +1,25 @@
 //! The host as a whole: owns every part; reads as the order of starting and, in reverse, of stopping.
 //!
-//! Which engines there are is not known here: they come as [`Engines`], and through the registry.
+//! Which engines run the plugins of folders is not known here: they come as [`Engines`], and through the registry.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
 use crate::base::log;
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
-use crate::edge::{admin, tools, ws};
+use crate::edge::{admin, mcp, mcp_auth, tools, ws};
+use crate::engine::mcp::server::{self as outside, mount};
 use crate::engine::process::installer::Installer;
 use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
@@ -112,13 +114,14 @@ impl App {
             store.clone(),
             registry.clone(),
             (settings.limits.clone(), shutdown.clone()),
-            Arc::new({
-                let secrets = secrets.clone();
-                move |plugin| secrets.headers(plugin)
-            }),
+            secrets.clone(),
         );
         let settings = Arc::new(settings);
         let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
+        processes.check_with({
+            let placing = placing.clone();
+            Arc::new(move |manifest| placing.check(manifest))
+        });
         let audit = Audit::new(&settings, Place::of(&settings, store.home())?)?;
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
@@ -187,10 +190,13 @@ impl App {
         self.parts.hub.start(self.parks.clone());
         clerk::start(self.parts.toolbox.gate(), &self.parts.hub, &self.parts.shutdown);
         self.parts.processes.run_on(handle.clone(), self.port)?;
+        self.parts.shutdown.spawn("child-news", tell_of_children(self.parts.clone()));
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
                 .merge(tools::router(self.parts.clone()))
+                .merge(mcp::router(self.parts.clone()))
+                .merge(mcp_auth::router(self.parts.clone()))
                 .merge(ws::router(self.parts.clone()));
             let serving = server::serve(self.parts.clone(), listener, own)?;
             *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
@@ -207,8 +213,10 @@ impl App {
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.
     pub fn ready(&self) -> Result<()> {
         let handle = self.handle()?;
-        // Nobody waits for a child: one that never gets ready delays nothing.
-        self.parts.processes.begin();
+        if self.parts.settings.children {
+            // Nobody waits for a child: one that never gets ready delays nothing.
+            self.parts.processes.begin();
+        }
         for plugin in self.parts.registry.snapshot().plugins() {
             if self.parts.shutdown.is_stopping() {
                 break;
@@ -218,6 +226,7 @@ impl App {
                 Err(error) => self.give_up(plugin, &error),
             }
         }
+        handle.block_on(self.mount_outside_servers());
         {
             let _inside = handle.enter();
             inspection::start(self.parts.toolbox.gate(), &self.parts.registry, &self.parts.shutdown);
@@ -290,6 +299,17 @@ impl App {
             let _ = ended.send(());
         }
         code
+    }
+
+    /// Mounts the outside MCP servers and waits a little for their first try; a slow one comes when it comes.
+    async fn mount_outside_servers(&self) {
+        let servers = &self.parts.settings.mcp.servers;
+        let place = outside::Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
+        let tried = futures_util::future::join_all(mount(servers, &place));
+        tokio::select! {
+            _ = timeout(self.parts.settings.limits.hook_time, tried) => {}
+            () = self.parts.shutdown.stopping() => {}
+        }
     }
 
     /// Runs a plugin's startup hooks. Those of its shutdown hooks that make up for what has run are run when a later
@@ -406,6 +426,22 @@ impl App {
         });
         if let Err(error) = spawned {
             tracing::error!("no thread to bound the time of the stop: {error}");
+        }
+    }
+}
+
+/// Tells every socket when a child process is in another state, until the host stops.
+async fn tell_of_children(parts: Parts) {
+    let mut news = parts.processes.news();
+    loop {
+        let heard = tokio::select! {
+            heard = news.recv() => heard,
+            () = parts.shutdown.stopping() => return,
+        };
+        // Who is too far behind is told what comes next.
+        if let Ok((plugin, state)) = heard {
+            let data = json!({"plugin": plugin.as_str(), "state": state});
+            parts.hub.announce("plugin_state", &Json::of(&data));
         }
     }
 }

@@ -38,6 +38,8 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::offline::{list_secrets, remove_secret, set_secret};
     #[pymodule_export]
+    use crate::engine::python::relay::Relay;
+    #[pymodule_export]
     use crate::engine::python::rules::{explain, lint, rules_of_settings};
     #[pymodule_export]
     use crate::engine::python::scope::{CallerFace, PrincipalFace};

@@ -13,6 +13,7 @@ __all__ = [
     "Draft",
     "Host",
     "Principal",
+    "Relay",
     "ToolContext",
     "channels",
     "errors",
@@ -220,6 +221,20 @@ def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
     With a host running, an ``async def`` handler runs on the host's loop; without one, on the caller's.
     ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
     """
+
+@final
+class Relay:
+    """Passes the messages of one MCP client on to the ``/mcp`` of a host."""
+
+    def __new__(cls) -> Relay: ...
+    def run(self, url: str, token: str | None, input: int, output: int) -> None:
+        """Block, releasing the GIL, until the input ends or ``stop`` is called. Takes the two descriptors over.
+
+        Raises ``PlugbayError`` (``upstream``) when the host at ``url`` takes no more.
+        """
+
+    def stop(self) -> None:
+        """End ``run``, from any thread."""
 
 @final
 class Host:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, cli_approvals, cli_audit, cli_perms, cli_plugins, cli_secrets, listing
+from plugbay import _core, _offline, cli_approvals, cli_audit, cli_logs, cli_perms, cli_plugins, cli_secrets, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
 from plugbay._command import host_to_ask as _host
@@ -59,6 +59,7 @@ def main() -> None:
 main.add_command(cli_audit.audit)
 main.add_command(cli_secrets.secrets)
 cli_perms.perms.add_command(cli_audit.simulate)
+main.add_command(cli_logs.logs)
 main.add_command(cli_perms.perms)
 main.add_command(cli_approvals.approvals)
 for command in cli_plugins.COMMANDS:
@@ -332,6 +333,22 @@ def repl(url: str | None, port: int | None, **given: Any) -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(FAILED)
+
+
+@main.command()
+@click.option("--stdio", is_flag=True, required=True, help="Speak on standard input and output.")
+@click.option("--port", type=int, metavar="N", help="The port of a host of its own; one that is free by default.")
+@_url
+@_host_options
+def mcp(stdio: bool, url: str | None, **given: Any) -> None:
+    """Speak MCP with a client that starts a command: for the host that runs, or for one of its own.
+
+    Only a host of its own heeds the options beside --url. A client that knows addresses asks http://HOST:PORT/mcp.
+    """
+    from plugbay import _stdio
+
+    with _failures():
+        _stdio.serve(url, _flags(given))
 
 
 def _flags(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from plugbay.errors import ClosedError, ConflictError, HandlerError, InvalidErro
 from plugbay.fastapi import Mount, include, is_router, mount_of_app, mount_of_routers
 from plugbay.lifespan import Lifespan
 from plugbay.sdk import AgentTool, PluginManifest
-from plugbay.signature import bare, has_second_positional, is_async, name_of, shown, takes
+from plugbay.signature import bare, choices_of, has_second_positional, is_async, name_of, shown, takes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -163,11 +163,13 @@ class PluginHost:
         from plugbay.docstring import read_docstring
 
         docs = read_docstring(inspect.getdoc(bare(fn)))
+        choices = choices_of(fn)
         arguments = [
             {
                 "name": parameter.name,
                 "description": docs.parameters.get(parameter.name, ""),
                 "required": parameter.default is parameter.empty,
+                "choices": choices.get(parameter.name, []),
             }
             for parameter in inspect.signature(fn).parameters.values()
         ]

@@ -10,6 +10,7 @@ pub mod given; // 0.1
 pub mod json; // 0.1
 pub mod name; // 0.1
 pub mod permissions; // 0.1
+pub mod mcp_servers; // 0.12
 pub mod settings; // 0.15
 pub mod frame; // 0.2
 pub mod log; // 0.2

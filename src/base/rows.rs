@@ -43,7 +43,7 @@ pub struct Setting {
 }
 
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 25] = [
+pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -238,6 +238,14 @@ pub const SETTINGS: [Setting; 25] = [
         help: "names of variables that git, npm and builds may see, for example HTTPS_PROXY (a list)",
         set: |to, given| given.list("the name of a variable").map(|names| to.settings.install_env = names),
         get: |from| from.install_env.clone().into(),
+    },
+    Setting {
+        name: "children",
+        flag: None,
+        env: None,
+        help: "whether child processes start with the host; off where a command loads plugins for one call (on)",
+        set: |to, given| given.truth().map(|on| to.settings.children = on),
+        get: |from| from.children.into(),
     },
     Setting {
         name: "home",

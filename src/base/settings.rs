@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::mcp_servers::Mcp;
 use crate::base::permissions::Permissions;
 
 /// Who may ask without a credential.
@@ -109,6 +110,8 @@ pub struct Settings {
     pub install_sources: Vec<SourceKind>,
     /// Variables that git, npm and builds may see beside the usual ones.
     pub install_env: Vec<String>,
+    /// Whether child processes start with the host; off where a command loads the plugins for one call.
+    pub children: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
     /// The PostgreSQL server that keeps the records instead of a file in the home folder.
@@ -117,6 +120,8 @@ pub struct Settings {
     pub audit: Keeping,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
+    /// The outside MCP servers that are mounted.
+    pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
 }
@@ -143,12 +148,14 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            children: true,
             install_sources: Vec::new(),
             install_env: Vec::new(),
             home,
             database: None,
             audit: Keeping::default(),
             config: None,
+            mcp: Mcp::default(),
             limits: Limits::default(),
         }
     }

@@ -282,7 +282,7 @@ pub struct Prompt {
     pub name: Arc<str>,
     /// What it is for.
     pub description: Arc<str>,
-    /// Its arguments, a JSON list of `{"name", "description", "required"}`.
+    /// Its arguments, a JSON list of `{"name", "description", "required", "choices"}`; a choice is a text that it may be.
     pub arguments: Json,
     /// What renders it.
     pub handler: Arc<dyn TextHandler>,

@@ -4,6 +4,7 @@
 mod admin;
 mod approvals;
 mod assets;
+mod children;
 mod audit;
 mod clocks;
 mod costs;
@@ -12,6 +13,7 @@ mod gate;
 mod hub;
 mod limits;
 mod logs;
+mod manifests;
 mod proxied;
 mod proxy;
 mod proxy_fails;

@@ -94,7 +94,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
 /// What runs child processes, of which there are none yet.
 pub fn no_children(settings: &Settings, store: &Store, registry: &Registry, shutdown: &Shutdown) -> Processes {
     let limits = (settings.limits.clone(), shutdown.clone());
-    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Ok(Arc::default())))
+    Processes::new(store.clone(), registry.clone(), limits, Secrets::open(store.home()))
 }
 
 /// What installs plugins, of which there are none yet.

@@ -105,6 +105,7 @@ pub fn plugins(py: Python<'_>) -> PyResult<Vec<PluginRow>> {
             Engine::Python => "python",
             Engine::Process => "process",
             Engine::Native => "native",
+            Engine::Mcp => "mcp",
         };
         (
             manifest.id.to_string(),
