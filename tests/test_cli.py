@@ -246,7 +246,6 @@ CALLS = [
     (["ping.echo", "[1]"], "", 2, "a JSON object"),
     (["ping.echo", "--arg", "text"], "", 2, "--arg text=hi"),
     (["nowhere"], "", 2, "no plugin offers a tool"),
-    (["ping.announce", '{"text": "hi"}'], "", 1, "autonomous"),
 ]
 
 

@@ -44,7 +44,7 @@ Outcome = tuple[Any, str | None, str | None]
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[RunningHost]:
-    with running_host(PLUGIN, log_level="off") as host:
+    with running_host(PLUGIN, log_level="off", permissions={"deny": ["doors.write"]}) as host:
         assert host.registry.errors == []
         yield host
 

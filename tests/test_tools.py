@@ -293,15 +293,17 @@ def test_progress_comes_before_the_result_and_tells_who_asks(host: RunningHost) 
         assert frames[2]["data"]["result"] == {"name": "agent", "logger": "plugin.kit"}
 
 
-@pytest.mark.parametrize(("mode", "status"), [("default", 403), ("plan", 403), ("autonomous", 200)])
-def test_a_side_effect_happens_in_mode_autonomous_alone(mode: str, status: int) -> None:
+@pytest.mark.parametrize(("mode", "status"), [("default", 202), ("plan", 403), ("autonomous", 200)])
+def test_a_side_effect_is_asked_for_denied_or_allowed_by_the_mode(mode: str, status: int) -> None:
     heard.__init__()  # type: ignore[misc]
     with running_host(Tools, mode=mode, log_level="off") as host:
-        answer = call(host, "kit.write", path="x")
+        answer = host.http.post("/api/host/tools/kit.write", json={"path": "x"}, headers={"Prefer": "respond-async"})
         assert answer.status_code == status
         if status == 403:
             assert answer.json()["code"] == "denied"
-            assert mode in answer.json()["detail"] or "autonomous" in answer.json()["detail"]
+            assert mode in answer.json()["detail"]
+        if status == 202:
+            assert answer.json()["approval"]["specifier"] == "x"
         assert len(heard.calls) == (status == 200)
         assert call(host, "kit.write", path=1).status_code == 422
         assert call(host, "kit.checked", text="ab").status_code == 200

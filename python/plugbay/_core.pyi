@@ -34,6 +34,7 @@ __all__ = [
     "reset",
     "routes",
     "rules_of_settings",
+    "search_tools",
     "set_secret",
     "tools",
     "withdraw",
@@ -112,7 +113,7 @@ class Draft:
         specifier_template: str | None,
         group: str | None,
         timeout_s: float,
-        max_concurrency: int | None,
+        concurrency: int | None,
         handler: Callable[..., Any],
         wants_context: bool,
         is_async: bool,
@@ -197,9 +198,13 @@ def log(level: int, logger: str, message: str) -> None:
     """Hand a record of Python's ``logging`` to the host's log. Never waits."""
 
 def explain(question: str) -> str:
-    """What would become of a call: ``{"mode", "rules": [{"list", "rule", "place"?, "plugin"?, "fingerprint"?}],
-    "tool": {"name", "plugin"?, "side_effect"?, "specifier_template"?, "fingerprint"?}, "arguments"?, "tripped"?}`` gives
-    ``{"tool", "decision", "reason", "why", "rule", "specifier", "parts", "without", …}``; JSON in, JSON out."""
+    """What would become of a call; JSON in, JSON out.
+
+    The question is ``{"mode", "rules", "tool", "arguments"?, "tripped"?}``, with rules as ``{"list", "rule", "place"?,
+    "plugin"?, "fingerprint"?}`` and the tool as ``{"name", "plugin"?, "side_effect"?, "specifier_template"?,
+    "fingerprint"?}``. The answer is ``{"tool", "decision", "reason", "why", "rule", "specifier", "parts", "without"}``
+    and what the tool is.
+    """
 
 def lint(question: str) -> str:
     """What is wrong with rules: ``{"rules", "tools"}`` as ``explain`` has them gives ``{"findings"}``."""

@@ -58,6 +58,7 @@ def main() -> None:
 
 main.add_command(cli_audit.audit)
 main.add_command(cli_secrets.secrets)
+cli_perms.perms.add_command(cli_audit.simulate)
 main.add_command(cli_logs.logs)
 main.add_command(cli_perms.perms)
 main.add_command(cli_approvals.approvals)

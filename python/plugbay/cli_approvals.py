@@ -46,7 +46,9 @@ def approvals(context: click.Context, url: str | None, as_json: bool) -> None:
 @approvals.command("answer")
 @click.argument("id")
 @click.argument("decision", type=click.Choice(["once", "always", "deny"]))
-@click.option("--rule", "rules", multiple=True, metavar="RULE", help="The rule that always keeps, instead of the narrowest.")
+@click.option(
+    "--rule", "rules", multiple=True, metavar="RULE", help="The rule that always keeps, instead of the narrowest."
+)
 @click.option("--reason", metavar="TEXT", help="Why, for the caller.")
 @url_option
 @click.pass_context

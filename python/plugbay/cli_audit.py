@@ -54,6 +54,36 @@ def audit(tool: str | None, since: str | None, limit: int | None, follow: bool, 
             return
 
 
+@click.command()
+@click.option("--last", default="30d", show_default=True, metavar="WHEN", help="Calls since then, like 24h or 30d.")
+@url_option
+@json_option
+def simulate(last: str, url: str | None, as_json: bool) -> None:
+    """Judge recorded calls by the rules of now, and say what would be decided otherwise.
+
+    What cannot be judged is counted, with why. Plugins that are not loaded make their calls such.
+    """
+    with failures(by_code=True):
+        client = open_client(url)
+        if client is None:
+            raise UnavailableError("there is no host to ask: start one with `plugbay serve`, or name one with --url")
+        told = client.get(f"/api/host/audit/simulate?{urlencode({'since': last})}")
+    if as_json:
+        click.echo(listing.as_json(told))
+        return
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in told["verdicts"].items()) or "none"
+    click.echo(f"{told['calls']} calls were decided; by the rules of now: {verdicts}")
+    for why, number in told["unjudged"].items():
+        click.echo(f"{number} cannot be judged: {why}")
+    heads = ("CALLS", "WAS", "NOW", "TOOL", "SPECIFIER", "BY")
+    cells = (
+        (row["calls"], row["was"], row["now"], row["tool"], row["specifier"] or "", row["rule"] or row["reason"])
+        for row in told["changes"]
+    )
+    if told["changes"]:
+        click.echo(listing.table(cells, heads))
+
+
 def _latest(client: HostClient, tool: str | None, since: str | None, limit: int | None) -> list[Mapping[str, Any]]:
     """The latest records, the earliest of them first."""
     left = limit if limit is not None else 50 if since is None else None

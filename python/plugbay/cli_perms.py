@@ -62,7 +62,8 @@ def lint(url: str | None, config: str | None, plugins_dir: Sequence[str], as_jso
         _say(listing.as_json({"findings": rows}))
     else:
         for row in rows:
-            _say(f"{row['severity']}: {row['place']}: {row['list']} rule {row['rule']!r}: {row['problem']}; {row['cure']}")
+            where = f"{row['severity']}: {row['place']}: {row['list']} rule {row['rule']!r}"
+            _say(f"{where}: {row['problem']}; {row['cure']}")
         _say(f"{sum(row['severity'] == 'error' for row in rows)} errors, {len(rows)} in all")
     sys.exit(FAILED if any(row["severity"] == "error" for row in rows) else 0)
 
@@ -84,7 +85,7 @@ def explain(
     plugins_dir: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Say what would become of a call of TOOL with ARGUMENTS (JSON), by which rule, and what would decide without it."""
+    """Say what would become of a call of TOOL with ARGUMENTS (JSON), by which rule, and what if it were not there."""
     with failures(by_code=True):
         given = _object(arguments)
         client = open_client(url)
@@ -200,5 +201,3 @@ def _verdict(told: Row) -> str:
 
 def _say(text: str) -> None:
     click.echo(text, file=_offline.results())
-
-

@@ -20,15 +20,18 @@ use crate::edge::answer::json;
 use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
 use crate::kernel::journal::{Order, Record, Wish, microseconds};
+use crate::kernel::replay::Replay;
 
 /// Records of a page unless more or fewer are asked for, and the most.
 const LIMITS: (u32, u32) = (100, 1000);
+/// Changes that are told, those of the most calls.
+const CHANGES: usize = 200;
 /// The longest that an answer waits for news.
 const WAIT_S: f64 = 30.0;
 
 /// The routes of the log of calls.
 pub fn router() -> Router<Parts> {
-    Router::new().route("/api/host/audit", get(list))
+    Router::new().route("/api/host/audit", get(list)).route("/api/host/audit/simulate", get(simulate))
 }
 
 /// Which records are asked for.
@@ -91,6 +94,41 @@ async fn list(State(parts): State<Parts>, asked: Result<Query<Asked>, QueryRejec
     }
     let next = Some(records.last().map_or(seen, |record| record.id));
     Ok(json(StatusCode::OK, &Page { records: &records, next }))
+}
+
+/// Which calls are judged again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Span {
+    /// Since when, as in a list.
+    since: String,
+}
+
+/// `GET /api/host/audit/simulate`: what the rules of now say of the calls since then: `{"calls", "verdicts", "unjudged",
+/// "changes"}`.
+async fn simulate(State(parts): State<Parts>, asked: Result<Query<Span>, QueryRejection>) -> Result<Response, Failure> {
+    let Query(Span { since }) = asked.map_err(|error| Error::new(Kind::Malformed, error.body_text()))?;
+    let after = Some(microseconds(moment(&since, OffsetDateTime::now_utc())?) - 1);
+    let (audit, gate) = (parts.toolbox.audit(), parts.toolbox.gate());
+    let snapshot = parts.registry.snapshot();
+    let mut replay = Replay::default();
+    let mut before = None;
+    loop {
+        let wish = Wish { after, before, limit: LIMITS.1, ..Wish::default() };
+        let records = audit.read(&wish).await?;
+        records.iter().for_each(|record| replay.add(gate, &snapshot, record));
+        let Some(last) = records.last().filter(|_| records.len() == LIMITS.1 as usize) else { break };
+        before = Some(last.id);
+    }
+    let mut answer = serde_json::to_value(&replay)
+        .map_err(|error| Error::new(Kind::Internal, "what was judged cannot be written").with_source(error))?;
+    let changes = replay.changes(CHANGES).into_iter().map(|(change, calls)| {
+        let mut row = serde_json::to_value(change).unwrap_or_default();
+        row["calls"] = calls.into();
+        row
+    });
+    answer["changes"] = changes.collect();
+    Ok(json(StatusCode::OK, &answer))
 }
 
 /// A time, or how long before `now` it was.

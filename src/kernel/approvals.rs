@@ -223,10 +223,10 @@ impl Approvals {
     /// `Denied`: nobody can be asked. `Busy`: too many wait. `Internal`: the system gives no random bytes.
     pub fn file(&self, question: Question) -> Result<Ticket> {
         let Some(url) = self.shared.url.get() else {
+            let (tool, why) = (&question.subject.tool, question.reason.1);
             let message = format!(
-                "{} needs a person's leave, because {}, and nobody can be asked here: add an allow rule to [permissions], or \
-                 call it through a running host",
-                question.subject.tool, question.reason.1
+                "{tool} needs a person's leave, because {why}, and nobody can be asked here: use --mode autonomous, add an \
+                 allow rule to [permissions], or call it through a running host"
             );
             return Err(Error::new(Kind::Denied, message));
         };

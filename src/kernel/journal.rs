@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use crate::base::error::Result;
 use crate::kernel::database::{Database, Dialect, on};
 
-/// Records of one statement.
-const ROWS: usize = 64;
+/// Records of one statement. Each number of them is a statement that stays prepared, so there are not many.
+const ROWS: usize = 16;
 /// Records that are let go at a time, so that appending never waits long.
 const LET_GO: i64 = 1000;
 /// The longest that a database may take for one piece of work.

@@ -46,6 +46,7 @@ pub mod registry; // 1.7
 pub mod hub; // 1.8
 pub mod mailbox; // 1.8
 pub mod provider; // 1.8
+pub mod replay; // 1.8
 pub mod search; // 1.8
 pub mod toolbox; // 1.8
 pub mod inspection; // 1.8

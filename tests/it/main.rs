@@ -7,6 +7,7 @@ mod assets;
 mod children;
 mod audit;
 mod clocks;
+mod costs;
 mod docs;
 mod gate;
 mod hub;

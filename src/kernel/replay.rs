@@ -1,0 +1,126 @@
+//! Calls that were recorded, judged by the rules of now: what a change of rules would have done.
+//!
+//! The arguments are not looked at, only the specifier that was recorded. Breakers are left out, since they depend on
+//! the time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::kernel::fingerprint::Fingerprint;
+use crate::kernel::gate::Gate;
+use crate::kernel::journal::Record;
+use crate::kernel::judge::{Subject, Verdict};
+use crate::kernel::registry::Snapshot;
+
+/// Calls that would now be decided otherwise, alike in tool, specifier and decisions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Change {
+    /// Which tool.
+    pub tool: String,
+    /// What the calls would have worked on.
+    pub specifier: Option<String>,
+    /// What was decided: `allow`, `ask` or `deny`.
+    pub was: &'static str,
+    /// What would be now.
+    pub now: &'static str,
+    /// Why, in a word.
+    pub reason: &'static str,
+    /// The rule that would decide, with where it stands.
+    pub rule: Option<String>,
+}
+
+/// What the rules of now say of recorded calls.
+#[derive(Debug, Default, Serialize)]
+pub struct Replay {
+    /// How many calls were looked at: all that the gate had decided.
+    pub calls: u64,
+    /// How many of them would be allowed, asked for and denied.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// How many could not be judged, by why.
+    pub unjudged: BTreeMap<&'static str, u64>,
+    #[serde(skip)]
+    changes: BTreeMap<Change, u64>,
+}
+
+impl Replay {
+    /// Judges one more call.
+    pub fn add(&mut self, gate: &Gate, snapshot: &Snapshot, record: &Record) {
+        let Some(was) = record.decision.as_deref().and_then(verdict_of) else { return };
+        // What the caller's token lacked is no matter of rules.
+        if record.reason.as_deref() == Some("scope") {
+            return;
+        }
+        self.calls += 1;
+        match judge(gate, snapshot, record, was) {
+            Ok(change) => {
+                *self.verdicts.entry(change.now).or_default() += 1;
+                if change.was != change.now {
+                    *self.changes.entry(change).or_default() += 1;
+                }
+            }
+            Err(why) => *self.unjudged.entry(why).or_default() += 1,
+        }
+    }
+
+    /// What would be decided otherwise, with how many calls, the most first; at most `limit`.
+    pub fn changes(&self, limit: usize) -> Vec<(&Change, u64)> {
+        let mut changes: Vec<_> = self.changes.iter().map(|(change, number)| (change, *number)).collect();
+        changes.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        changes.truncate(limit);
+        changes
+    }
+}
+
+/// What was decided, as a verdict; none for a call that was never decided.
+fn verdict_of(decision: &str) -> Option<&'static str> {
+    match decision {
+        "allowed" => Some("allow"),
+        "denied" => Some("deny"),
+        _ if decision.starts_with("asked_") => Some("ask"),
+        _ => None,
+    }
+}
+
+fn judge(gate: &Gate, snapshot: &Snapshot, record: &Record, was: &'static str) -> Result<Change, &'static str> {
+    let tool = snapshot.tool(&record.tool).ok();
+    let template = tool.and_then(|tool| tool.specifier_template.as_ref());
+    let specifier = match (record.specifier.as_deref(), template, tool.is_some()) {
+        (None, None, _) => None,
+        (Some(text), Some(template), _) => {
+            Some(template.recorded(text).ok_or("the recorded specifier cannot be read by the tool's template")?)
+        }
+        (None, Some(_), _) => return Err("the tool had no specifier then"),
+        (Some(_), None, true) => return Err("the tool has no specifier any more"),
+        (Some(_), None, false) => return Err("the tool is not loaded"),
+    };
+    let subject = match tool {
+        Some(tool) => Subject {
+            tool: tool.name.shared(),
+            plugin: tool.plugin.manifest.id.shared(),
+            fingerprint: snapshot.identity(tool.name.as_str()).ok_or("the tool is not loaded")?.fingerprint,
+            side_effect: tool.side_effect,
+        },
+        None => Subject {
+            tool: Arc::from(&*record.tool),
+            plugin: Arc::from(record.plugin.as_deref().unwrap_or_default()),
+            fingerprint: record.fingerprint.as_deref().and_then(Fingerprint::parse).ok_or("the tool is not loaded")?,
+            side_effect: record.side_effect.unwrap_or(true),
+        },
+    };
+    let judgement = gate.rulebook().policy().judge(&subject, specifier.as_ref(), || None);
+    let now = match judgement.verdict {
+        Verdict::Allow => "allow",
+        Verdict::Ask => "ask",
+        Verdict::Deny => "deny",
+    };
+    Ok(Change {
+        tool: record.tool.to_string(),
+        specifier: record.specifier.as_deref().map(Into::into),
+        was,
+        now,
+        reason: judgement.reason.as_str(),
+        rule: judgement.rule.as_ref().map(ToString::to_string),
+    })
+}
