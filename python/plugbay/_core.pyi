@@ -112,6 +112,7 @@ class Draft:
         specifier_template: str | None,
         group: str | None,
         timeout_s: float,
+        max_concurrency: int | None,
         handler: Callable[..., Any],
         wants_context: bool,
         is_async: bool,
@@ -149,8 +150,11 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
 def tools() -> list[dict[str, Any]]:
-    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group, timeout_s``,
-    by name; ``parameters`` and ``output`` are JSON text."""
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group, timeout_s,
+    max_concurrency``, by name; ``parameters`` and ``output`` are JSON text."""
+
+def search_tools(text: str) -> list[str]:
+    """The names of the tools that have these words, the best first."""
 
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,

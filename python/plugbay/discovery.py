@@ -42,7 +42,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A folder with ``manifest.json``: a plugin that is a process. ``half`` is the Python package in it, if any."""
+    """A folder with ``manifest.json``: a plugin that is a process; ``half`` is the Python package that it is, too."""
 
     source: str
     folder: Path

@@ -6,6 +6,7 @@ pub mod authority; // 0.0
 pub mod error; // 0.0
 pub mod scribe; // 0.0
 pub mod shutdown; // 0.0
+pub mod given; // 0.1
 pub mod json; // 0.1
 pub mod name; // 0.1
 pub mod permissions; // 0.1

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::given::Given;
 use crate::base::limits::LIMITS;
 use crate::base::mcp_servers::Mcp;
 use crate::base::permissions::{self, Said};
-use crate::base::rows::{Given, Partial, SETTINGS};
+use crate::base::rows::{Partial, SETTINGS};
 use crate::base::settings::{AuthMode, Settings};
 
 /// The file that is read from the working directory unless another is named.
@@ -167,7 +168,7 @@ fn read_environment(surroundings: &Surroundings, partial: &mut Partial) -> Resul
         Some(Some(text)) => Ok(Some(Value::from(text))),
         None => Ok(None),
     };
-    for row in &SETTINGS {
+    for row in SETTINGS {
         let Some(name) = row.env else { continue };
         if let Some(value) = text(name)? {
             let set = (row.set)(partial, &Given { value: &value, folder });

@@ -299,7 +299,7 @@ fn need(method: &Method, path: &str) -> Need {
     let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if matches!(path, "/healthz" | "/readyz") || path.starts_with("/sign-in/") || below(RESOURCE_METADATA) {
         Need::Nothing
-    } else if below("/api/host/tokens") || below("/api/host/permissions") {
+    } else if below("/api/host/tokens") || below("/api/host/audit") || below("/api/host/permissions") {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)

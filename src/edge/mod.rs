@@ -30,6 +30,7 @@ pub mod page; // 3.1
 pub mod tunnel; // 3.1
 pub mod approvals; // 3.2
 pub mod assets; // 3.2
+pub mod audit; // 3.2
 pub mod docs; // 3.2
 pub mod installs; // 3.2
 pub mod link; // 3.2

@@ -169,15 +169,19 @@ impl Core {
             Ok(received) => received,
             Err(error) => return Ok(ending(link, true, refusal(&error).map(Content::Kernel))),
         };
+        // Some behind a pointer: every request moves through a future that has room for all of them.
         let response = match found {
             Found::Mount(mount) => {
                 routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| it.map(Content::Kernel))
             }
             Found::Server => {
                 let asked = proxy::Asked { head, body, verdict: verdict.clone(), caller };
-                self.proxy.ask(link, asked).await.map(|it| it.map(Content::Kernel))
+                Box::pin(self.proxy.ask(link, asked)).await.map(|it| it.map(Content::Kernel))
             }
-            Found::Tunnel => Ok(plugin_ws::open(&self.parts, &self.metrics, head, caller).await.map(Content::Kernel)),
+            Found::Tunnel => {
+                let opened = Box::pin(plugin_ws::open(&self.parts, &self.metrics, head, caller));
+                Ok(opened.await.map(Content::Kernel))
+            }
             Found::Host | Found::Nobody => Ok(self.route(head, body, caller).await.map(Content::Axum)),
         };
         let response = match self.judged(&verdict, response) {

@@ -60,6 +60,7 @@ pub fn offered(server: &McpServer, described: &Described, line: &Line) -> Result
         specifier_template: template.map(|(_, template)| Template::parse(template)).transpose()?,
         group: Some(server.name.shared()),
         timeout: server.call_time,
+        concurrency: None,
         handler: Arc::new(Outside { name: described.name.to_string(), line: line.clone() }),
     })
 }
