@@ -16,7 +16,9 @@ NAMES = {"add", "count", "fail", "grow", "leave", "picture", "variables", "wait"
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[RunningHost]:
-    with mounting(**by_command(trust_annotations=True, read_only=["var*"], env={"GIVEN": "yes"})) as running:
+    with mounting(
+        **by_command(trust_annotations=True, read_only=["var*"], specifiers={"add": "{a}"}, env={"GIVEN": "yes"})
+    ) as running:
         yield running
 
 
@@ -27,6 +29,7 @@ def test_its_tools_are_tools_of_this_host(host: RunningHost) -> None:
     assert tools["out.add"]["parameters"]["required"] == ["a", "b"]
     # What it says of side effects counts only where the operator believes it, or says it.
     assert [name for name, tool in tools.items() if not tool["side_effect"]] == ["out.add", "out.variables"]
+    assert tools["out.add"]["specifier_template"] == "{a}"
     (plugin,) = host.http.get("/api/host/plugins").json()["plugins"]
     assert (plugin["id"], plugin["name"], plugin["version"], plugin["kind"]) == ("out", "outside", "7.1", "mcp")
 

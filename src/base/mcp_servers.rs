@@ -1,5 +1,6 @@
 //! The outside MCP servers that the operator mounts: `[mcp.servers.NAME]` of the configuration.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct McpServer {
     pub trust_annotations: bool,
     /// Patterns (`*`, `?`) of its own tool names that change nothing, whatever it says.
     pub read_only: Vec<String>,
+    /// How a call's specifier is made, by its own tool name: `{path:path}`.
+    pub specifiers: Vec<(String, String)>,
     /// How long one call may take.
     pub call_time: Duration,
 }
@@ -77,6 +80,8 @@ struct Entry {
     trust_annotations: bool,
     #[serde(default)]
     read_only: Vec<String>,
+    #[serde(default)]
+    specifiers: BTreeMap<String, String>,
     #[serde(default = "usual_call_time")]
     timeout_s: f64,
     #[serde(default = "enabled")]
@@ -141,7 +146,8 @@ impl Entry {
             .filter(|time| !time.is_zero())
             .ok_or_else(|| format!("timeout_s = {} is no time in seconds", self.timeout_s))?;
         let (trust_annotations, read_only) = (self.trust_annotations, self.read_only);
-        Ok(McpServer { name, way, trust_annotations, read_only, call_time })
+        let specifiers = self.specifiers.into_iter().collect();
+        Ok(McpServer { name, way, trust_annotations, read_only, specifiers, call_time })
     }
 }
 

@@ -108,7 +108,7 @@ pub async fn ask(peer: &Peer<RoleServer>, gate: &Gate, manner: Manner, mut asked
     {
         answer(gate, &approval, &approval.question.caller, &said);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The question as an answer of the new era, which the client puts and then comes back with.

@@ -124,7 +124,7 @@ impl Handler {
             door: Door::Mcp,
             progress,
         };
-        let run = async {
+        let run = Box::pin(async {
             let mut run = std::pin::pin!(self.shared.toolbox.run_patiently(call, &patience));
             if era == Era::Modern || manner == Manner::Unasked {
                 return run.await;
@@ -134,7 +134,7 @@ impl Handler {
                 ended = &mut run => ended,
                 () = ask => Err(Error::new(Kind::Internal, "asking a person has ended")),
             }
-        };
+        });
         let outcome = match reporter {
             None => until(&context.ct, run).await,
             // What the tool has said is sent before its result: nothing may follow that.

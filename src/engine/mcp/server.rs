@@ -242,7 +242,7 @@ async fn listen(peer: &Peer<RoleClient>, ear: &Ear) {
             ear.list_changed.notify_one();
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn waits() -> impl Iterator<Item = Duration> {

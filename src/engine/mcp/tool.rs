@@ -20,6 +20,7 @@ use crate::kernel::call::Progress;
 use crate::kernel::contribution::{Schema, Tool};
 use crate::kernel::gate::Admitted;
 use crate::kernel::handler::{Answer, ToolHandler};
+use crate::kernel::specifier::Template;
 
 /// The connection that calls go over. Cloning is cheap.
 #[derive(Clone)]
@@ -48,6 +49,7 @@ pub fn offered(server: &McpServer, described: &Described, line: &Line) -> Result
         described.annotations.as_ref().and_then(|annotations| annotations.read_only_hint) == Some(true);
     let read_only = (server.trust_annotations && said_read_only)
         || server.read_only.iter().any(|pattern| WildMatch::new(pattern).matches(&described.name));
+    let template = server.specifiers.iter().find(|(tool, _)| *tool == *described.name);
     let description = described.description.as_deref().or(described.title.as_deref()).unwrap_or_default();
     Ok(Tool {
         parameters: Schema::compile(&format!("the argument schema of tool {name}"), &parameters)?,
@@ -55,7 +57,7 @@ pub fn offered(server: &McpServer, described: &Described, line: &Line) -> Result
         name,
         description: description.into(),
         side_effect: !read_only,
-        specifier_template: None,
+        specifier_template: template.map(|(_, template)| Template::parse(template)).transpose()?,
         group: Some(server.name.shared()),
         timeout: server.call_time,
         concurrency: None,
