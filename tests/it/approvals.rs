@@ -339,6 +339,19 @@ async fn a_deny_rule_that_came_meanwhile_outranks_the_answer() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_revoked_while_its_call_waited_runs_nothing() {
+    let scene = Scene::new();
+    let mut person = scene.listen().await;
+    let gone = scene.stand.add("gone", &[Scope::Call]);
+    let ((status, problem), ()) = tokio::join!(scene.stand.as_of(&gone, WRITE, json!({ "path": "/a" })), async {
+        let filed = heard(&mut person, "filed").await;
+        scene.stand.parts.auth.revoke("gone").unwrap();
+        assert_eq!(scene.answer(&filed, json!({ "decision": "once" })).await.0, 200);
+    });
+    assert_eq!((status, scene.runs()), (403, 0), "{problem}");
+}
+
+#[tokio::test]
 async fn what_was_taken_out_while_a_person_was_asked_does_not_run() {
     let scene = Scene::new();
     let mut person = scene.listen().await;
