@@ -208,7 +208,7 @@ def test_every_flag_of_serve_is_a_setting() -> None:
 
 
 def test_every_limit_is_in_the_table_of_limits_with_its_default() -> None:
-    names = re.findall(r'Limit \{\s*name: "(\w+)"', read("src/base/rows.rs"))
+    names = re.findall(r'Limit \{\s*name: "(\w+)"', read("src/base/limits.rs"))
     defaults = read("src/base/settings.rs").split("impl Default for Limits", 1)[1]
     table = rows("docs/WIRE.md", "Limits")
     assert set(table) == set(names)

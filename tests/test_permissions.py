@@ -45,7 +45,7 @@ def offer(host: PluginHost) -> None:
     host.add_agent_tool(AgentTool("files.read", "Read.", lambda args: "read", TEXT))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def host() -> Iterator[RunningHost]:
     with running_host(made(offer, "files"), log_level="off") as host:
         assert host.registry.errors == []
