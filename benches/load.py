@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BENCH_AXUM = TARGET / "release" / "bench-axum"
 BENCH_LOAD = TARGET / "release" / "bench-load"
+BENCH_RMCP = TARGET / "release" / "bench-rmcp"
 
 BODY = '{"name":"lamp","price":12.5,"tags":["home","light"]}'
 
@@ -54,7 +55,7 @@ def missing() -> list[str]:
     found = []
     if shutil.which("wrk") is None:
         found.append("wrk is missing: install it, for example: apt-get install wrk")
-    for program in (BENCH_AXUM, BENCH_LOAD):
+    for program in (BENCH_AXUM, BENCH_LOAD, BENCH_RMCP):
         if not program.exists():
             found.append(f"{program.name} is not built: use `make bench`")
     if len(os.sched_getaffinity(0)) < 2:
@@ -85,9 +86,9 @@ def http(server: Running, ask: Ask, seconds: float, connections: int = 64) -> Sa
     answer = httpx.request(method, target, headers=headers, content=ask.body, trust_env=False)
     if answer.status_code != 200 or answer.json() != ask.answer:
         raise BenchError(f"{server.server.name}{ask.path} answers {answer.status_code}: {answer.text[:500]}")
-    _run([*command, f"-d{max(1, round(seconds / 4))}s", target])
+    run_wrk([*command, f"-d{max(1, round(seconds / 4))}s", target])
     before = server.cpu_s()
-    text = _run([*command, f"-d{max(1, round(seconds))}s", target])
+    text = run_wrk([*command, f"-d{max(1, round(seconds))}s", target])
     cpu_s = server.cpu_s() - before
     counted = re.search(r"(\d+) requests in ([\d.]+)(m|s),", text)
     trouble = re.search(r"(Non-2xx.*|Socket errors.*)", text)
@@ -97,7 +98,8 @@ def http(server: Running, ask: Ask, seconds: float, connections: int = 64) -> Sa
     return Sample(int(counted[1]), float(counted[2]) * unit_s, cpu_s)
 
 
-def _run(command: list[str]) -> str:
+def run_wrk(command: list[str]) -> str:
+    """What the program says, from the other core."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, LOAD_CORE)
     )

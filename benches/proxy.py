@@ -1,10 +1,10 @@
 """The cases of the proxy to a plugin's server, against nginx and HAProxy in front of the same Node program."""
 
-import http.client
 import os
 import sys
 import time
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
@@ -48,7 +48,7 @@ def alone(server: Running, path: str) -> float:
     """The median time of an answer when nothing else is asked, in microseconds."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, LOAD_CORE)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     headers = {"Authorization": f"Bearer {server.token}"}
     times = []
     try:

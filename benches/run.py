@@ -11,10 +11,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from agents import cases
 from cases import OURS, Case, Entry
 from load import ROOT, missing
 from process import BenchError, Running
-from proxy import cases
 from report import Result, comparison, put, setting
 
 

@@ -1,30 +1,34 @@
 //! The host as a whole: owns every part; reads as the order of starting and, in reverse, of stopping.
 //!
-//! Which engines there are is not known here: they come as [`Engines`], and through the registry.
+//! Which engines run the plugins of folders is not known here: they come as [`Engines`], and through the registry.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
 use crate::base::log;
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
 use crate::edge::server::{self, Serving};
-use crate::edge::{admin, tools, ws};
+use crate::edge::{admin, mcp, mcp_auth, tools, ws};
+use crate::engine::mcp::server::{self as outside, mount};
 use crate::engine::process::installer::Installer;
 use crate::engine::process::placing::Placing;
 use crate::engine::process::processes::Processes;
+use crate::kernel::audit::Audit;
 use crate::kernel::auth::Auth;
 use crate::kernel::call::Moment;
 use crate::kernel::clerk;
 use crate::kernel::contribution::Hook;
+use crate::kernel::database::Place;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::gate::Gate;
 use crate::kernel::hub::Hub;
@@ -40,6 +44,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// So long the process may at least take to end when everything in it has ended: plugins' `atexit` functions run then.
 const LAST_TIME: Duration = Duration::from_secs(2);
+
+/// So long an end by force may take for the records of calls that have ended.
+const LAST_RECORDS: Duration = Duration::from_millis(200);
 
 /// What the engines want of the host.
 pub struct Engines {
@@ -107,13 +114,15 @@ impl App {
             store.clone(),
             registry.clone(),
             (settings.limits.clone(), shutdown.clone()),
-            Arc::new({
-                let secrets = secrets.clone();
-                move |plugin| secrets.headers(plugin)
-            }),
+            secrets.clone(),
         );
         let settings = Arc::new(settings);
         let placing = Placing::new(&store, registry.clone(), processes.clone(), secrets.clone());
+        processes.check_with({
+            let placing = placing.clone();
+            Arc::new(move |manifest| placing.check(manifest))
+        });
+        let audit = Audit::new(&settings, Place::of(&settings, store.home())?)?;
         let parts = Parts {
             installer: Installer::new(settings.clone(), shutdown.clone(), placing),
             secrets,
@@ -121,7 +130,7 @@ impl App {
             processes,
             store,
             auth,
-            toolbox: Toolbox::new(registry.clone(), gate),
+            toolbox: Toolbox::new(registry.clone(), gate).recording(audit, &settings.limits),
             hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
             registry,
             meters,
@@ -177,13 +186,17 @@ impl App {
         if self.parts.settings.handle_signals {
             self.obey_signals()?;
         }
+        self.parts.toolbox.audit().start(&self.parts.shutdown);
         self.parts.hub.start(self.parks.clone());
         clerk::start(self.parts.toolbox.gate(), &self.parts.hub, &self.parts.shutdown);
         self.parts.processes.run_on(handle.clone(), self.port)?;
+        self.parts.shutdown.spawn("child-news", tell_of_children(self.parts.clone()));
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
             let own = admin::router(self.parts.clone())
                 .merge(tools::router(self.parts.clone()))
+                .merge(mcp::router(self.parts.clone()))
+                .merge(mcp_auth::router(self.parts.clone()))
                 .merge(ws::router(self.parts.clone()));
             let serving = server::serve(self.parts.clone(), listener, own)?;
             *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving);
@@ -200,8 +213,10 @@ impl App {
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.
     pub fn ready(&self) -> Result<()> {
         let handle = self.handle()?;
-        // Nobody waits for a child: one that never gets ready delays nothing.
-        self.parts.processes.begin();
+        if self.parts.settings.children {
+            // Nobody waits for a child: one that never gets ready delays nothing.
+            self.parts.processes.begin();
+        }
         for plugin in self.parts.registry.snapshot().plugins() {
             if self.parts.shutdown.is_stopping() {
                 break;
@@ -211,6 +226,7 @@ impl App {
                 Err(error) => self.give_up(plugin, &error),
             }
         }
+        handle.block_on(self.mount_outside_servers());
         {
             let _inside = handle.enter();
             inspection::start(self.parts.toolbox.gate(), &self.parts.registry, &self.parts.shutdown);
@@ -219,6 +235,11 @@ impl App {
             self.parts.store.announce(&self.url)?;
         }
         self.parts.ready.set();
+        let audit = self.parts.toolbox.audit().clone();
+        // What is wrong with an old database is said now and not at the first call; nothing waits for it.
+        let look = async move { audit.look().await.unwrap_or_else(|error| tracing::error!("{error}")) };
+        let _inside = handle.enter();
+        drop(self.parts.shutdown.spawn("look at the database", look));
         Ok(())
     }
 
@@ -262,6 +283,7 @@ impl App {
         if let Some(runtime) = runtime {
             // Nothing is left of them, unless the host was never waited for.
             runtime.block_on(self.parts.processes.close(Instant::now() + GRACE));
+            runtime.block_on(self.parts.toolbox.audit().close(GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {
                 tracing::warn!("tasks that did not end in time: {late:?}");
@@ -277,6 +299,17 @@ impl App {
             let _ = ended.send(());
         }
         code
+    }
+
+    /// Mounts the outside MCP servers and waits a little for their first try; a slow one comes when it comes.
+    async fn mount_outside_servers(&self) {
+        let servers = &self.parts.settings.mcp.servers;
+        let place = outside::Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
+        let tried = futures_util::future::join_all(mount(servers, &place));
+        tokio::select! {
+            _ = timeout(self.parts.settings.limits.hook_time, tried) => {}
+            () = self.parts.shutdown.stopping() => {}
+        }
     }
 
     /// Runs a plugin's startup hooks. Those of its shutdown hooks that make up for what has run are run when a later
@@ -346,7 +379,7 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(problem)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(problem)?;
         let (shutdown, store) = (self.parts.shutdown.clone(), self.parts.store.clone());
-        let processes = self.parts.processes.clone();
+        let (audit, processes) = (self.parts.toolbox.audit().clone(), self.parts.processes.clone());
         // Not awaited by anybody: it lives as long as the runtime, also while everything else is stopping.
         tokio::spawn(async move {
             for count in 1.. {
@@ -359,6 +392,7 @@ impl App {
                     shutdown.stop();
                 } else {
                     tracing::warn!("ended by a second signal");
+                    let _ = timeout(LAST_RECORDS, audit.flush()).await;
                     store.retract();
                     processes.kill();
                     exit_at_once(128 + number);
@@ -375,6 +409,7 @@ impl App {
         let (ended, still_stopping) = mpsc::channel();
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let store = self.parts.store.clone();
+        let audit = self.parts.toolbox.audit().clone();
         let (engines, processes) = (self.parts.engines.clone(), self.parts.processes.clone());
         let spawned = std::thread::Builder::new().name("plugbay-end".into()).spawn(move || {
             match still_stopping.recv_timeout(left(deadline)) {
@@ -385,11 +420,28 @@ impl App {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             tracing::warn!("the stop took too long: ended by force; {}", engines());
+            audit.flush_within(LAST_RECORDS);
             processes.kill();
             exit_at_once(1);
         });
         if let Err(error) = spawned {
             tracing::error!("no thread to bound the time of the stop: {error}");
+        }
+    }
+}
+
+/// Tells every socket when a child process is in another state, until the host stops.
+async fn tell_of_children(parts: Parts) {
+    let mut news = parts.processes.news();
+    loop {
+        let heard = tokio::select! {
+            heard = news.recv() => heard,
+            () = parts.shutdown.stopping() => return,
+        };
+        // Who is too far behind is told what comes next.
+        if let Ok((plugin, state)) = heard {
+            let data = json!({"plugin": plugin.as_str(), "state": state});
+            parts.hub.announce("plugin_state", &Json::of(&data));
         }
     }
 }

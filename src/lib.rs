@@ -29,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::face::{
         channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
-        reset, routes, tools, withdraw,
+        reset, routes, search_tools, tools, withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;
@@ -37,6 +37,8 @@ mod _core {
     use crate::engine::python::json_text::plain_json;
     #[pymodule_export]
     use crate::engine::python::offline::{list_secrets, remove_secret, set_secret};
+    #[pymodule_export]
+    use crate::engine::python::relay::Relay;
     #[pymodule_export]
     use crate::engine::python::rules::{explain, lint, rules_of_settings};
     #[pymodule_export]

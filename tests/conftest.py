@@ -13,6 +13,13 @@ ROOT = Path(__file__).parents[1]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--asks``: the test of the same bytes is as thorough as one has time for."""
+    parser.addoption(
+        "--asks", type=int, default=180, metavar="N", help="requests for each operation of a tutorial's topic"
+    )
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

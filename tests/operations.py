@@ -140,7 +140,9 @@ FORMATS = {
 
 
 def _text(schema: dict[str, Any]) -> str:
-    text = FORMATS.get(schema.get("format", ""), "text")
-    if "pattern" in schema and schema.get("format") is None:
-        text = "12.5" if "\\d" in schema["pattern"] else "abc"
+    text = "x" if "contentMediaType" in schema else FORMATS.get(schema.get("format", ""), "text")
+    pattern = schema.get("pattern", "")
+    if pattern and schema.get("format") is None:
+        literal = pattern.strip("^$")
+        text = literal if literal.isalnum() else "12.5" if "\\d" in pattern else "abc"
     return text.ljust(schema.get("minLength", 0), "a")[: schema.get("maxLength", 100)]

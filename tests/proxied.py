@@ -135,27 +135,39 @@ import json
 from websockets.asyncio.server import serve
 
 PIECE = b"7" * (64 << 10)
+closed = asyncio.Queue()
 
 
 async def talk(socket):
     names = [type(extension).__name__ for extension in socket.protocol.extensions]
     await socket.send(json.dumps({"path": socket.request.path, "subprotocol": socket.subprotocol, "extensions": names}))
+    try:
+        await answer(socket)
+    finally:
+        await closed.put(f"{socket.close_code} {socket.close_reason}")
+
+
+async def answer(socket):
     async for message in socket:
         if isinstance(message, str) and message.startswith("flood "):
             for _ in range(int(message.removeprefix("flood "))):
                 await socket.send(PIECE)
         elif message == "parts":
             await socket.send(iter(["one ", "two ", "three"]))
+        elif message == "closed":
+            await socket.send(await closed.get())
         elif message == "close":
             await socket.close(4321, "as you wish")
         else:
             await socket.send(message)
-    with open("closed", "a") as file:
-        print(socket.close_code, socket.close_reason, file=file)
+
+
+def chosen(socket, offered):
+    return "first" if "first" in offered else None
 
 
 async def main():
-    async with serve(talk, "127.0.0.1", 0, subprotocols=["second", "first"], max_size=None) as server:
+    async with serve(talk, "127.0.0.1", 0, select_subprotocol=chosen, max_size=None) as server:
         port = server.sockets[0].getsockname()[1]
         print(json.dumps({"ready": True, "port": port}), flush=True)
         await server.serve_forever()

@@ -248,12 +248,12 @@ def test_the_folder_of_bundled_plugins_is_looked_at_first(tmp_path: Path, monkey
     assert not hasattr(plugbay.plugins, "first")
 
 
-def test_a_folder_with_a_manifest_says_that_child_processes_are_not_started(tmp_path: Path) -> None:
-    (tmp_path / "child").mkdir()
-    (tmp_path / "child" / "manifest.json").write_text("{}")
+def test_a_folder_with_a_manifest_is_a_plugin_whose_server_is_not_started_without_a_host(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    manifest = '{"name": "Child_1", "displayName": "Child", "entry": "index.js", "server": "none.js"}'
+    (tmp_path / "folder" / "manifest.json").write_text(manifest)
     load_plugins(extra_dirs=[tmp_path])
-    [error] = registry.errors
-    assert (error.stage, error.code) == ("read", "unavailable")
+    assert (registry.errors, loaded()) == ([], ["Child_1"])
 
 
 def test_a_test_host_takes_paths_modules_classes_and_instances(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +13,10 @@ from generated import generated
 from operations import Operation, operations
 from twins import Ask, Twins, place_of, topic, topics, twins
 
-OPERATION_ASKS = 240
-"""How many requests at most each operation gets, apart from the generated ones."""
+from plugbay import listing
 
-FITTING, UNFITTING = 10, 5
-"""How many requests schemathesis makes for each operation."""
+SOAK_ASKS = 20_000
+"""For each operation, when there is an hour."""
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +60,32 @@ def spread(asks: list[Ask], most: int) -> list[Ask]:
     return [asks[number * len(asks) // most] for number in range(most)]
 
 
+def generated_of(name: str, counts: tuple[int, int], seed: int = 1) -> Iterator[Ask]:
+    """What schemathesis makes of a topic's document: for each operation so many that fit, and so many that do not."""
+    document = document_of(name)
+    for operation in operations_of(name):
+        yield from generated(document, operation, counts, seed)
+
+
 @pytest.mark.parametrize("name", topics())
-def test_a_topic_answers_the_same_bytes(both: Twins, name: str) -> None:
-    compared = both.differences(asks_of(name, OPERATION_ASKS))
+def test_a_topic_answers_the_same_bytes(both: Twins, name: str, pytestconfig: pytest.Config) -> None:
+    compared = both.differences(asks_of(name, pytestconfig.getoption("asks")))
     assert not compared.different, compared.report()
 
 
 @pytest.mark.parametrize("name", topics())
-def test_what_is_generated_from_the_document_is_answered_alike(both: Twins, name: str) -> None:
-    document = document_of(name)
-    asks = (
-        ask for operation in operations_of(name) for ask in generated(document, operation, (FITTING, UNFITTING), seed=1)
-    )
+def test_what_is_generated_from_the_document_is_answered_alike(
+    both: Twins, name: str, pytestconfig: pytest.Config
+) -> None:
+    most = pytestconfig.getoption("asks")
+    compared = both.differences(generated_of(name, (most // 20, most // 60)))
+    assert not compared.different, compared.report()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", topics())
+def test_all_that_can_be_asked_is_answered_alike(both: Twins, name: str) -> None:
+    asks = itertools.chain(asks_of(name, SOAK_ASKS), *(generated_of(name, (100, 60), seed) for seed in range(2, 5)))
     compared = both.differences(asks)
     assert not compared.different, compared.report()
 
@@ -84,3 +98,17 @@ def test_every_operation_has_an_answer_that_is_no_error(both: Twins, name: str) 
         found = {reference.status for _, reference, _ in both.answers(asks)}
         short = f"{operation.method} {operation.path.removeprefix(place_of(name))}"
         assert short in fails or any(status < 400 for status in found), f"{short}: {found}"
+
+
+def test_the_operations_of_the_document_are_the_routes_that_are_served(both: Twins) -> None:
+    served = [
+        (row["plugin"], f"{method} {re.sub(r':[a-z]+}', '}', row['path'])}")
+        for row in listing.routes_here()
+        for method in row["methods"]
+    ]
+    for name in topics():
+        place = place_of(name)
+        plugin = place.rpartition("/")[2]
+        here = [route.replace(place, "", 1) for owner, route in served if owner == plugin]
+        said = [str(operation).replace(place, "", 1) for operation in operations_of(name)]
+        assert sorted(here) == sorted([*said, *getattr(topic(name), "UNSAID", [])])

@@ -34,7 +34,7 @@ def tracked() -> list[Path]:
     )  # fmt: skip
     if listed.returncode == 0:
         return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
-    made = {".git", ".venv", "target", "dist", "node_modules", "__pycache__"}
+    made = {".git", ".venv", ".venv-oldest", ".venv-robyn", "target", "dist", "node_modules", "__pycache__"}
     return [path for path in ROOT.rglob("*") if path.is_file() and not made & set(path.relative_to(ROOT).parts)]
 
 

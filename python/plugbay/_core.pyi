@@ -13,6 +13,7 @@ __all__ = [
     "Draft",
     "Host",
     "Principal",
+    "Relay",
     "ToolContext",
     "channels",
     "errors",
@@ -111,6 +112,7 @@ class Draft:
         specifier_template: str | None,
         group: str | None,
         timeout_s: float,
+        max_concurrency: int | None,
         handler: Callable[..., Any],
         wants_context: bool,
         is_async: bool,
@@ -148,8 +150,11 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
 def tools() -> list[dict[str, Any]]:
-    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group`` and
-    ``timeout_s``, by name; ``parameters`` and ``output`` are JSON text."""
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group,
+    timeout_s, max_concurrency``, by name; ``parameters`` and ``output`` are JSON text."""
+
+def search_tools(text: str) -> list[str]:
+    """The names of the tools that have these words, the best first."""
 
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
@@ -215,6 +220,20 @@ def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
     With a host running, an ``async def`` handler runs on the host's loop; without one, on the caller's.
     ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
     """
+
+@final
+class Relay:
+    """Passes the messages of one MCP client on to the ``/mcp`` of a host."""
+
+    def __new__(cls) -> Relay: ...
+    def run(self, url: str, token: str | None, input: int, output: int) -> None:
+        """Block, releasing the GIL, until the input ends or ``stop`` is called. Takes the two descriptors over.
+
+        Raises ``PlugbayError`` (``upstream``) when the host at ``url`` takes no more.
+        """
+
+    def stop(self) -> None:
+        """End ``run``, from any thread."""
 
 @final
 class Host:

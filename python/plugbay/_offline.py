@@ -38,14 +38,14 @@ def load(flags: Mapping[str, Any], paths: Sequence[Path] = ()) -> None:
 def host(flags: Mapping[str, Any]) -> Iterator[BackgroundHost]:
     """A host with these settings and without HTTP, for as long as the block lasts; its hooks run.
 
-    It logs nothing unless a level is asked for: what a call ends with is the answer.
+    It starts no child process, and logs nothing unless a level is asked for: what a call ends with is the answer.
 
     Raises ``InvalidError`` for a bad setting.
     """
     results()
     home = discovery.home_of_environment()
     with tempfile.TemporaryDirectory(prefix="plugbay-") as folder:
-        flags = {"log_level": "off", **flags, "home": folder}
+        flags = {"log_level": "off", **flags, "home": folder, "children": False}
         running = BackgroundHost(flags, lambda settings: discovery.discover(home, settings.folders), http=False)
         try:
             running.start()

@@ -28,6 +28,7 @@ class RegisteredTool:
     specifier_template: str | None
     group: str | None
     timeout_s: float
+    max_concurrency: int | None
 
 
 class Registry:
@@ -63,6 +64,7 @@ class Registry:
                 specifier_template=tool["specifier_template"],
                 group=tool["group"],
                 timeout_s=tool["timeout_s"],
+                max_concurrency=tool["max_concurrency"],
             )
             for tool in _core.tools()
         }

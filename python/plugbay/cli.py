@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, cli_approvals, cli_perms, cli_plugins, cli_secrets, listing
+from plugbay import _core, _offline, cli_approvals, cli_audit, cli_logs, cli_perms, cli_plugins, cli_secrets, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
 from plugbay._command import host_to_ask as _host
@@ -56,7 +56,9 @@ def main() -> None:
     """A backend that other people extend with plugins."""
 
 
+main.add_command(cli_audit.audit)
 main.add_command(cli_secrets.secrets)
+main.add_command(cli_logs.logs)
 main.add_command(cli_perms.perms)
 main.add_command(cli_approvals.approvals)
 for command in cli_plugins.COMMANDS:
@@ -88,6 +90,7 @@ def _load_options(function: Function) -> Function:
 @click.option("--ready-json", is_flag=True, default=None, help='Print {"ready": true, "port": N} once it serves.')
 @click.option("--log-format", type=click.Choice(["human", "json"]), help="How log lines are written.")
 @click.option("--access-log", type=_on_off, help="Write a log line for each request.")
+@click.option("--database", metavar="URL", help="A PostgreSQL server that keeps what is recorded.")
 @click.option("--workers", type=int, metavar="N", help="How many threads the core runs on.")
 @click.option("--public-url", metavar="URL", help="The address that clients use when it is another one.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further name that a Host header may have.")
@@ -183,13 +186,20 @@ def routes(url: str | None, as_json: bool, **given: Any) -> None:
 
 
 @main.command()
+@click.option("--search", default="", metavar="WORDS", help="Only the tools that have these words, the best first.")
+@click.option("--group", metavar="NAME", help="Only the tools of this group.")
 @_url
 @_load_options
 @_as_json
-def tools(url: str | None, as_json: bool, **given: Any) -> None:
+def tools(search: str, group: str | None, url: str | None, as_json: bool, **given: Any) -> None:
     """List the tools."""
     with _failures():
-        rows = _rows(url, given, listing.tools_there, listing.tools_here)
+        rows = _rows(
+            url,
+            given,
+            lambda client: listing.tools_there(client, search, group),
+            lambda: listing.tools_here(search, group),
+        )
     if as_json:
         _say(listing.as_json({"tools": rows}))
     else:
@@ -322,6 +332,22 @@ def repl(url: str | None, port: int | None, **given: Any) -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(FAILED)
+
+
+@main.command()
+@click.option("--stdio", is_flag=True, required=True, help="Speak on standard input and output.")
+@click.option("--port", type=int, metavar="N", help="The port of a host of its own; one that is free by default.")
+@_url
+@_host_options
+def mcp(stdio: bool, url: str | None, **given: Any) -> None:
+    """Speak MCP with a client that starts a command: for the host that runs, or for one of its own.
+
+    Only a host of its own heeds the options beside --url. A client that knows addresses asks http://HOST:PORT/mcp.
+    """
+    from plugbay import _stdio
+
+    with _failures():
+        _stdio.serve(url, _flags(given))
 
 
 def _flags(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -50,6 +50,22 @@ class HostClient:
     def delete(self, path: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         """Do ``DELETE path``."""
         self._ask("DELETE", path, None, timeout_s)
+
+    def stream(self, path: str) -> Iterator[str]:
+        """The text of ``GET path``, as it comes; waits for as long as the host writes."""
+        import httpx
+
+        try:
+            with (
+                httpx.Client(trust_env=self._trust_env, timeout=None) as client,
+                client.stream("GET", f"{self.url}{path}", headers=self._headers()) as answer,
+            ):
+                if not answer.is_success:
+                    answer.read()
+                    self._read(answer)
+                yield from answer.iter_text()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
 
     def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Run a tool and return its result. Waits as long as the host lets the call run.

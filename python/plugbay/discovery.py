@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -42,7 +42,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A folder with ``manifest.json``: a plugin that is a process. ``half`` is the Python package in it, if any."""
+    """A folder with ``manifest.json``: a plugin that is a process; ``half`` is the Python package that it is, too."""
 
     source: str
     folder: Path
@@ -151,11 +151,17 @@ def _plugin(path: Path) -> Found | None:
             first, is_package = path, False
         else:
             return None
-        with first.open("rb"):
-            pass
+        with first.open("rb") as file:
+            if not is_package and _is_program(file):
+                return None
     except OSError as error:
         return _failure(path, "read", "plugin", error)
     return Module(str(path), _module_name(path), first, is_package)
+
+
+def _is_program(file: BinaryIO) -> bool:
+    """Whether a file is a program that stands beside the plugins: it begins with ``#!`` and binds no ``PLUGIN``."""
+    return file.read(2) == b"#!" and b"\nPLUGIN" not in file.read()
 
 
 def _module_name(path: Path) -> str:

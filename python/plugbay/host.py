@@ -16,7 +16,7 @@ from plugbay.errors import ClosedError, ConflictError, HandlerError, InvalidErro
 from plugbay.fastapi import Mount, include, is_router, mount_of_app, mount_of_routers
 from plugbay.lifespan import Lifespan
 from plugbay.sdk import AgentTool, PluginManifest
-from plugbay.signature import bare, has_second_positional, is_async, name_of, shown, takes
+from plugbay.signature import bare, choices_of, has_second_positional, is_async, name_of, shown, takes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -112,6 +112,7 @@ class PluginHost:
             tool.specifier_template,
             tool.group,
             float(tool.timeout_s),
+            tool.max_concurrency,
             tool.handler,
             has_second_positional(tool.handler),
             is_async(tool.handler),
@@ -162,11 +163,13 @@ class PluginHost:
         from plugbay.docstring import read_docstring
 
         docs = read_docstring(inspect.getdoc(bare(fn)))
+        choices = choices_of(fn)
         arguments = [
             {
                 "name": parameter.name,
                 "description": docs.parameters.get(parameter.name, ""),
                 "required": parameter.default is parameter.empty,
+                "choices": choices.get(parameter.name, []),
             }
             for parameter in inspect.signature(fn).parameters.values()
         ]
@@ -290,6 +293,9 @@ def _check_tool(tool: AgentTool) -> None:
         raise InvalidError(f"required of {what} is a list of names of its parameters, not {tool.required!r}")
     if not isinstance(tool.timeout_s, int | float) or not 0 < tool.timeout_s < 1e9:
         raise InvalidError(f"timeout_s of {what} is a number of seconds above 0, not {tool.timeout_s!r}")
+    at_a_time = tool.max_concurrency
+    if at_a_time is not None and (isinstance(at_a_time, bool) or not isinstance(at_a_time, int) or at_a_time < 1):
+        raise InvalidError(f"max_concurrency of {what} is a whole number from 1, or None, not {at_a_time!r}")
     _check_callable(
         f"the handler of {what}", tool.handler, 1 + has_second_positional(tool.handler), "(args) or (args, ctx)"
     )

@@ -20,10 +20,12 @@ class Lifespan:
     """The lifespan of one app: one task from ``startup`` to ``shutdown``, since what it opens and closes needs one.
 
     ``state`` is the dict that the app fills at its startup; the core copies it into the ``state`` of each scope.
+    ``loop`` is the loop that it was started on.
     """
 
     def __init__(self, app: App) -> None:
         self.state: dict[str, Any] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._app: App | None = app
         self._task: asyncio.Task[None] | None = None
         self._answered = False
@@ -34,6 +36,7 @@ class Lifespan:
         """Start the app. Raises ``HandlerError`` with the app's own words when it says that it cannot start."""
         if self._app is None:
             return
+        self.loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(self._app), name="plugbay-lifespan")
         self._said.put_nowait("startup")
         message = await self._heard.get()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from plugbay import _core
 from plugbay._registry import registry
@@ -69,8 +70,9 @@ def routes_there(client: HostClient) -> list[Row]:
     return rows
 
 
-def tools_here() -> list[Row]:
-    """The tools of this process."""
+def tools_here(search: str = "", group: str | None = None) -> list[Row]:
+    """The tools of this process, by name, or the best first where words are searched for."""
+    tools = registry.agent_tools
     return [
         {
             "name": tool.name,
@@ -82,14 +84,17 @@ def tools_here() -> list[Row]:
             "specifier_template": tool.specifier_template,
             "group": tool.group,
             "timeout_s": tool.timeout_s,
+            "max_concurrency": tool.max_concurrency,
         }
-        for tool in registry.agent_tools.values()
+        for tool in map(tools.__getitem__, _core.search_tools(search))
+        if group is None or tool.group == group
     ]
 
 
-def tools_there(client: HostClient) -> list[Row]:
-    """The tools of a running host."""
-    rows: list[Row] = client.get("/api/host/tools")["tools"]
+def tools_there(client: HostClient, search: str = "", group: str | None = None) -> list[Row]:
+    """The tools of a running host, by name, or the best first where words are searched for."""
+    wish = {"search": search} | ({} if group is None else {"group": group})
+    rows: list[Row] = client.get(f"/api/host/tools?{urlencode(wish)}")["tools"]
     return rows
 
 

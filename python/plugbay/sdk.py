@@ -33,6 +33,7 @@ class AgentTool:
     (``"{path}"``) makes the text that the gate's rules are matched with. ``definitions`` are schemas that the others
     refer to as ``#/$defs/<name>``. ``additional`` says whether arguments that no parameter names are let through, as
     JSON Schema does unless it is told otherwise; a typed function, which could not take them, refuses them.
+    ``max_concurrency`` is how many calls may run at a time; further ones are ``busy``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class AgentTool:
     timeout_s: float = 60.0
     definitions: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     additional: bool = field(default=True, kw_only=True)
+    max_concurrency: int | None = field(default=None, kw_only=True)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class AgentTool:
         specifier_template: str | None = None,
         group: str | None = None,
         timeout_s: float = 60.0,
+        max_concurrency: int | None = None,
     ) -> AgentTool:
         """Make a tool of a typed function.
 
@@ -96,4 +99,5 @@ class AgentTool:
             timeout_s=timeout_s,
             definitions=typed.definitions,
             additional=False,
+            max_concurrency=max_concurrency,
         )

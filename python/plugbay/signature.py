@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -58,3 +60,20 @@ def shown(fn: object) -> str:
     """A short text that names ``fn`` in a message, without its address or its content."""
     name = getattr(bare(fn), "__qualname__", None)
     return name if isinstance(name, str) else f"an object of type {type(fn).__qualname__}"
+
+
+def choices_of(fn: Callable[..., Any]) -> dict[str, list[str]]:
+    """The texts that each parameter may be, where its annotation lists them: a ``Literal`` or an ``Enum``."""
+    try:
+        hints = typing.get_type_hints(bare(fn))
+    except (NameError, TypeError):
+        return {}
+    return {name: _choices(hint) for name, hint in hints.items() if name != "return"}
+
+
+def _choices(hint: Any) -> list[str]:
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return [str(member.value) for member in hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return [choice for choice in typing.get_args(hint) if isinstance(choice, str)]
+    return [choice for part in typing.get_args(hint) for choice in _choices(part)]

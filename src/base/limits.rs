@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::rows::Given;
+use crate::base::given::Given;
 use crate::base::settings::Limits;
 
 /// One limit.
@@ -154,5 +154,26 @@ pub const LIMITS: &[Limit] = &[
         name: "breaker_failures",
         help: "failures of one tool in a row; its next side effect is asked for",
         slot: |to| Slot::Number(&mut to.breaker_failures),
+    },
+    Limit { name: "result_bytes", help: "bytes of a tool's result", slot: |to| Slot::Number(&mut to.result_bytes) },
+    Limit {
+        name: "caller_calls",
+        help: "tool calls of one caller that run or wait for leave",
+        slot: |to| Slot::Number(&mut to.caller_calls),
+    },
+    Limit {
+        name: "audit_records",
+        help: "tool calls that run, and records of calls that wait to be written",
+        slot: |to| Slot::Number(&mut to.audit_records),
+    },
+    Limit {
+        name: "audit_time_s",
+        help: "for room in the log of calls, and until a record is on the disk",
+        slot: |to| Slot::Time(&mut to.audit_time),
+    },
+    Limit {
+        name: "proxy_body_bytes",
+        help: "bytes of a request's body to a plugin's server; 0 is no limit",
+        slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
     },
 ];

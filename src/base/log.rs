@@ -26,6 +26,9 @@ use crate::base::settings::{LogFormat, Settings};
 /// The target of the access log's lines.
 pub const ACCESS: &str = "plugbay::access";
 
+/// What libraries log of themselves; `rmcp` would write what clients say, arguments included. The operator may ask for it.
+const QUIET: &str = "rmcp=off";
+
 /// A field of this name is a text of several lines, which people read as such.
 const TRACEBACK: &str = "traceback";
 
@@ -44,7 +47,7 @@ thread_local! {
 /// # Errors
 /// `Invalid`: the filter of levels cannot be read. `Unavailable`: the system gives no thread to write it.
 pub fn start(settings: &Settings) -> Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_level).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log_level)).map_err(|error| {
         let message =
             format!("log level {:?} is not valid ({error}): write it like info,plugbay=debug", settings.log_level);
         Error::new(Kind::Invalid, message)

@@ -6,9 +6,11 @@ pub mod authority; // 0.0
 pub mod error; // 0.0
 pub mod scribe; // 0.0
 pub mod shutdown; // 0.0
+pub mod given; // 0.1
 pub mod json; // 0.1
 pub mod name; // 0.1
 pub mod permissions; // 0.1
+pub mod mcp_servers; // 0.12
 pub mod settings; // 0.15
 pub mod frame; // 0.2
 pub mod log; // 0.2

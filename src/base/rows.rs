@@ -1,13 +1,12 @@
 //! Every setting as a row: its name, where it can be given, what it does, how it is read and shown.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use url::Url;
 
 use crate::base::authority::Authority;
+use crate::base::given::{Given, origin, range, shown, url_text, without_password};
 use crate::base::settings::{AuthMode, LogFormat, Mode, Settings, SourceKind};
 
 /// Settings on the way to be complete.
@@ -27,14 +26,6 @@ impl Partial {
     }
 }
 
-/// A value as a source gave it.
-pub struct Given<'a> {
-    /// A JSON value; from the environment always a text.
-    pub value: &'a Value,
-    /// What relative paths are relative to.
-    pub folder: &'a Path,
-}
-
 /// One setting.
 pub struct Setting {
     /// Its name in the TOML file and in the JSON of flags and settings.
@@ -52,7 +43,7 @@ pub struct Setting {
 }
 
 /// Every setting but `config`, which names the file, and the limits.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "host",
         flag: Some("--host"),
@@ -150,7 +141,7 @@ pub const SETTINGS: [Setting; 21] = [
         flag: Some("--public-url"),
         env: Some("PLUGBAY_PUBLIC_URL"),
         help: "the address that clients use when it is not the one listened on",
-        set: |to, given| given.origin().map(|url| to.settings.public_url = Some(url)),
+        set: |to, given| given.origin(ORIGIN).map(|url| to.settings.public_url = Some(url)),
         get: |from| from.public_url.as_ref().map(url_text).into(),
     },
     Setting {
@@ -249,6 +240,14 @@ pub const SETTINGS: [Setting; 21] = [
         get: |from| from.install_env.clone().into(),
     },
     Setting {
+        name: "children",
+        flag: None,
+        env: None,
+        help: "whether child processes start with the host; off where a command loads plugins for one call (on)",
+        set: |to, given| given.truth().map(|on| to.settings.children = on),
+        get: |from| from.children.into(),
+    },
+    Setting {
         name: "home",
         flag: None,
         env: Some("PLUGBAY_HOME"),
@@ -256,121 +255,52 @@ pub const SETTINGS: [Setting; 21] = [
         set: |to, given| given.path("the path of a folder").map(|path| to.settings.home = path),
         get: |from| shown(&from.home).into(),
     },
+    Setting {
+        name: "database",
+        flag: Some("--database"),
+        env: Some("PLUGBAY_DATABASE"),
+        help: "a PostgreSQL server that keeps what is recorded, instead of plugbay.db in the home folder",
+        set: |to, given| {
+            let url = Url::parse(given.text(DATABASE)?).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+            url.map(|url| to.settings.database = Some(url)).ok_or_else(|| DATABASE.to_owned())
+        },
+        get: |from| from.database.as_ref().map(without_password).into(),
+    },
+    Setting {
+        name: "audit_arguments",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_ARGUMENTS"),
+        help: "keep the arguments of calls, without those that their schema marks as secret: on or off (on)",
+        set: |to, given| given.truth().map(|on| to.settings.audit.arguments = on),
+        get: |from| from.audit.arguments.into(),
+    },
+    Setting {
+        name: "audit_days",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_DAYS"),
+        help: "how many days the record of a call is kept (90)",
+        set: |to, given| {
+            let days = given.number(1, 36_500, "a whole number of days from 1 to 36500, for example 90")?;
+            to.settings.audit.days = days as u16;
+            Ok(())
+        },
+        get: |from| from.audit.days.into(),
+    },
+    Setting {
+        name: "audit_mib",
+        flag: None,
+        env: Some("PLUGBAY_AUDIT_MIB"),
+        help: "how many MiB the records of calls may take; the oldest are let go (1024)",
+        set: |to, given| {
+            let expected = "a whole number of MiB from 1, for example 1024";
+            to.settings.audit.mib = given.number(1, u64::from(u32::MAX), expected)? as u32;
+            Ok(())
+        },
+        get: |from| from.audit.mib.into(),
+    },
 ];
 
 const MODES: [(&str, Mode); 3] = [("default", Mode::Default), ("plan", Mode::Plan), ("autonomous", Mode::Autonomous)];
+const DATABASE: &str = "the URL of a PostgreSQL server, for example postgres://user:password@127.0.0.1/plugbay";
 const ORIGIN: &str = "a URL without a path, for example https://app.example.com";
-
-impl Given<'_> {
-    fn text(&self, expected: &str) -> Result<&str, String> {
-        self.value.as_str().map(str::trim).filter(|text| !text.is_empty()).ok_or_else(|| expected.to_owned())
-    }
-
-    /// A list, or a text with commas.
-    fn list(&self, expected: &str) -> Result<Vec<String>, String> {
-        let parts: Option<Vec<&str>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_str).collect(),
-            Value::String(text) => Some(text.split(',').collect()),
-            _ => None,
-        };
-        let parts = parts.ok_or_else(|| format!("a list of texts, each {expected}"))?;
-        Ok(parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    }
-
-    fn path(&self, expected: &str) -> Result<PathBuf, String> {
-        self.text(expected).map(|text| self.folder.join(text))
-    }
-
-    fn paths(&self) -> Result<Vec<PathBuf>, String> {
-        let expected = "the path of a folder, or a list of them";
-        let paths: Option<Vec<&str>> = match self.value {
-            Value::Array(items) => items.iter().map(Value::as_str).collect(),
-            Value::String(text) => Some(vec![text]),
-            _ => None,
-        };
-        let paths = paths.ok_or_else(|| expected.to_owned())?;
-        Ok(paths.into_iter().map(|path| self.folder.join(path)).collect())
-    }
-
-    /// A whole number from `least` to `most`.
-    ///
-    /// # Errors
-    /// It is none; the text is `expected`.
-    pub fn number(&self, least: u64, most: u64, expected: &str) -> Result<u64, String> {
-        let number = match self.value {
-            Value::String(text) => text.trim().parse().ok(),
-            other => other.as_u64(),
-        };
-        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| expected.to_owned())
-    }
-
-    /// Seconds, perhaps with a fraction; more than none, at most a year.
-    ///
-    /// # Errors
-    /// It is none; the text says what was expected.
-    pub fn seconds(&self) -> Result<Duration, String> {
-        let seconds = match self.value {
-            Value::String(text) => text.trim().parse().ok(),
-            other => other.as_f64(),
-        };
-        seconds
-            .filter(|seconds: &f64| *seconds > 0.0 && *seconds <= 31_536_000.0)
-            .map(Duration::from_secs_f64)
-            .ok_or_else(|| "a number of seconds above 0, at most a year, for example 10 or 0.5".to_owned())
-    }
-
-    fn truth(&self) -> Result<bool, String> {
-        match self.value {
-            Value::Bool(truth) => Ok(*truth),
-            Value::String(text) => match text.trim() {
-                "on" | "true" | "1" | "yes" => Ok(true),
-                "off" | "false" | "0" | "no" => Ok(false),
-                _ => Err("on or off".into()),
-            },
-            _ => Err("on or off, or true or false".into()),
-        }
-    }
-
-    fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, String> {
-        let found = self.value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text.trim()));
-        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("one of {}", words.join(", "))
-        })
-    }
-
-    fn address(&self) -> Result<IpAddr, String> {
-        let expected = "an address to listen on, for example 127.0.0.1 or ::1";
-        match self.text(expected)? {
-            "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-            text => text.trim_matches(['[', ']']).parse().map_err(|_| expected.to_owned()),
-        }
-    }
-
-    fn origin(&self) -> Result<Url, String> {
-        origin(self.text(ORIGIN)?).ok_or_else(|| ORIGIN.to_owned())
-    }
-}
-
-fn origin(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    (bare && url.host().is_some()).then_some(url)
-}
-
-fn range(text: &str) -> Option<ipnet::IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(ipnet::IpNet::from))
-}
-
-fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn url_text(url: &Url) -> String {
-    url.as_str().trim_end_matches('/').to_owned()
-}

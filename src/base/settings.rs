@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::base::mcp_servers::Mcp;
 use crate::base::permissions::Permissions;
 
 /// Who may ask without a credential.
@@ -109,10 +110,18 @@ pub struct Settings {
     pub install_sources: Vec<SourceKind>,
     /// Variables that git, npm and builds may see beside the usual ones.
     pub install_env: Vec<String>,
+    /// Whether child processes start with the host; off where a command loads the plugins for one call.
+    pub children: bool,
     /// The folder of everything that the host keeps.
     pub home: PathBuf,
+    /// The PostgreSQL server that keeps the records instead of a file in the home folder.
+    pub database: Option<Url>,
+    /// What is kept of calls.
+    pub audit: Keeping,
     /// The file that was read, where there was one.
     pub config: Option<PathBuf>,
+    /// The outside MCP servers that are mounted.
+    pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
 }
@@ -139,12 +148,33 @@ impl Settings {
             ready_json: false,
             fast_routes: true,
             handle_signals: true,
+            children: true,
             install_sources: Vec::new(),
             install_env: Vec::new(),
             home,
+            database: None,
+            audit: Keeping::default(),
             config: None,
+            mcp: Mcp::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// What is kept of each call, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Whether its arguments are, without their secrets.
+    pub arguments: bool,
+    /// Days after which it is let go.
+    pub days: u16,
+    /// MiB that all calls may take; the oldest are let go.
+    pub mib: u32,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self { arguments: true, days: 90, mib: 1024 }
     }
 }
 
@@ -201,6 +231,14 @@ pub struct Limits {
     pub breaker_time: Duration,
     /// Failures of one tool in a row; then its side effects are asked for.
     pub breaker_failures: usize,
+    /// Bytes of a tool's result.
+    pub result_bytes: usize,
+    /// Tool calls of one caller that run or wait for leave.
+    pub caller_calls: usize,
+    /// Tool calls that run or whose record waits to be written.
+    pub audit_records: usize,
+    /// For room in the audit log, and until a record is on the disk.
+    pub audit_time: Duration,
 }
 
 impl Limits {
@@ -239,6 +277,10 @@ impl Default for Limits {
             breaker_calls: 100,
             breaker_time: Duration::from_secs(60),
             breaker_failures: 5,
+            result_bytes: 4 << 20,
+            caller_calls: 1024,
+            audit_records: 16_384,
+            audit_time: Duration::from_secs(5),
         }
     }
 }

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::given::Given;
 use crate::base::limits::LIMITS;
+use crate::base::mcp_servers::Mcp;
 use crate::base::permissions::{self, Said};
-use crate::base::rows::{Given, Partial, SETTINGS};
+use crate::base::rows::{Partial, SETTINGS};
 use crate::base::settings::{AuthMode, Settings};
 
 /// The file that is read from the working directory unless another is named.
@@ -63,7 +65,7 @@ impl Settings {
             partial.settings.plugins_dirs.extend(folders.map(|folder| surroundings.folder.join(folder)));
         }
         if let Some(path) = find_file(flags, surroundings)? {
-            read_file(&path, &mut partial)?;
+            read_file(&path, surroundings, &mut partial)?;
             partial.settings.config = Some(path);
         }
         read_environment(surroundings, &mut partial)?;
@@ -85,7 +87,7 @@ impl Settings {
     }
 }
 
-fn read_file(path: &Path, partial: &mut Partial) -> Result<()> {
+fn read_file(path: &Path, surroundings: &Surroundings, partial: &mut Partial) -> Result<()> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot read {shown}: {error}")))?;
     let table: Map<String, Value> =
@@ -98,17 +100,23 @@ fn read_file(path: &Path, partial: &mut Partial) -> Result<()> {
     }
     said.map_or(Ok(()), |said| take_permissions(said, &shown.to_string(), partial))?;
     let table = table.into_iter().filter(|(name, _)| name != PERMISSIONS).collect();
-    read_table(&table, &shown.to_string(), &folder, partial)
+    read_table(&table, &shown.to_string(), &folder, surroundings, partial)
 }
 
 fn read_flags(flags: &Map<String, Value>, surroundings: &Surroundings, partial: &mut Partial) -> Result<()> {
     let given = |(name, value): &(&String, &Value)| *name != "config" && !value.is_null();
     let flags: Map<String, Value> =
         flags.iter().filter(given).map(|(name, value)| (name.clone(), value.clone())).collect();
-    read_table(&flags, "command line", &surroundings.folder, partial)
+    read_table(&flags, "command line", &surroundings.folder, surroundings, partial)
 }
 
-fn read_table(table: &Map<String, Value>, source: &str, folder: &Path, partial: &mut Partial) -> Result<()> {
+fn read_table(
+    table: &Map<String, Value>,
+    source: &str,
+    folder: &Path,
+    surroundings: &Surroundings,
+    partial: &mut Partial,
+) -> Result<()> {
     for (name, value) in table {
         let given = Given { value, folder };
         if let Some(row) = SETTINGS.iter().find(|row| row.name == name) {
@@ -118,8 +126,12 @@ fn read_table(table: &Map<String, Value>, source: &str, folder: &Path, partial: 
         } else if name == PERMISSIONS {
             let said = permissions::of_json(value, source).map_err(invalid)?;
             take_permissions(said, source, partial)?;
+        } else if name == "mcp" {
+            let variable = |name: &str| surroundings.variable(name)?.to_str().map(str::to_owned);
+            let read = Mcp::read(value, folder, &variable);
+            partial.settings.mcp = read.map_err(|problem| invalid(format!("{source}: {problem}")))?;
         } else {
-            let known = SETTINGS.iter().map(|row| row.name).chain(["limits", PERMISSIONS]);
+            let known = SETTINGS.iter().map(|row| row.name).chain(["limits", "mcp", PERMISSIONS]);
             return Err(unknown(source, "setting", name, known));
         }
     }
@@ -131,7 +143,7 @@ fn take_permissions(said: Said, source: &str, partial: &mut Partial) -> Result<(
     partial.settings.permissions.extend(said.permissions);
     let Some(mode) = said.mode.map(Value::from) else { return Ok(()) };
     let table = Map::from_iter([("mode".to_owned(), mode)]);
-    read_table(&table, source, Path::new(""), partial)
+    read_table(&table, source, Path::new(""), &Surroundings::default(), partial)
 }
 
 fn read_limits(table: &Value, source: &str, folder: &Path, partial: &mut Partial) -> Result<()> {
@@ -156,7 +168,7 @@ fn read_environment(surroundings: &Surroundings, partial: &mut Partial) -> Resul
         Some(Some(text)) => Ok(Some(Value::from(text))),
         None => Ok(None),
     };
-    for row in &SETTINGS {
+    for row in SETTINGS {
         let Some(name) = row.env else { continue };
         if let Some(value) = text(name)? {
             let set = (row.set)(partial, &Given { value: &value, folder });

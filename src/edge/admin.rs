@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Uri};
 use serde_json::{Value, json as object};
 
 use crate::base::error::{Error, Kind};
@@ -20,7 +20,7 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{approvals, assets, docs, installs, page, permissions, processes, secrets, tokens};
+use crate::edge::{approvals, assets, audit, docs, installs, page, permissions, processes, secrets, tokens};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -42,6 +42,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/host/status", get(async move |State(parts): State<Parts>| status(&parts, started)))
         .merge(processes::router())
         .merge(tokens::router())
+        .merge(audit::router())
         .merge(approvals::router())
         .merge(permissions::router())
         .merge(secrets::router())
@@ -68,10 +69,14 @@ async fn plugins(State(parts): State<Parts>) -> Response {
     json(StatusCode::OK, &object!({"plugins": list}))
 }
 
-async fn plugin(State(parts): State<Parts>, path: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
+async fn plugin(
+    State(parts): State<Parts>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Failure> {
     let id = named(path)?;
-    if let Some(answer) = installs::job(&parts, &id) {
-        return Ok(answer?);
+    if installs::is_job(&id) {
+        return Ok(installs::job(&parts, &id, &uri).await?);
     }
     let snapshot = parts.registry.snapshot();
     let found = snapshot.plugin(&id).map(|plugin| running(plugin, &parts)).or_else(|| {

@@ -26,6 +26,8 @@ use crate::kernel::auth::{Auth, Principal, Scope, Scopes};
 use crate::kernel::call::{Body, Caller, Response};
 use crate::kernel::secret::TOKEN_PREFIX;
 
+/// Below it clients read what credential they need (RFC 9728).
+const RESOURCE_METADATA: &str = "/.well-known/oauth-protected-resource";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What the gate says to a request.
@@ -295,9 +297,9 @@ fn asked_host(head: &Head) -> Result<&[u8]> {
 
 fn need(method: &Method, path: &str) -> Need {
     let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if matches!(path, "/healthz" | "/readyz") || path.starts_with("/sign-in/") {
+    if matches!(path, "/healthz" | "/readyz") || path.starts_with("/sign-in/") || below(RESOURCE_METADATA) {
         Need::Nothing
-    } else if below("/api/host/tokens") || below("/api/host/permissions") {
+    } else if below("/api/host/tokens") || below("/api/host/audit") || below("/api/host/permissions") {
         Need::Scope(Scope::Admin)
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
@@ -305,7 +307,7 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Scope(Scope::Admin)
     } else if below("/api/host") {
         Need::Principal
-    } else if below("/api") || below("/plugin-ws") {
+    } else if below("/api") || below("/plugin-ws") || below("/mcp") {
         Need::Scope(Scope::Call)
     } else {
         Need::Principal

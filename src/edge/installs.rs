@@ -2,14 +2,16 @@
 //!
 //! That only the scope `admin` comes here is the gate's work.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::header::LOCATION;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json as object;
@@ -19,6 +21,9 @@ use crate::edge::answer::{json, kept, named, whole};
 use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
 use crate::engine::process::jobs::{JOB_PREFIX, Job, Leave};
+
+/// How long the answer waits for a job's next state.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The routes of installing; that of one plugin, `GET` aside, and of one job.
 pub fn router() -> Router<Parts> {
@@ -40,12 +45,37 @@ struct Wish {
     reference: Option<String>,
 }
 
-/// The answer to `GET /api/host/plugins/{id}` where the id is a job's; `None` where it is none's.
+/// What is asked of a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Look {
+    /// A state: the answer waits a while for another.
+    seen: Option<String>,
+}
+
+/// The answer to `GET /api/host/plugins/{id}` where the id is a job's; with `?seen=STATE` once it is in another state, or
+/// after a while.
 ///
 /// # Errors
-/// `NotFound`: there is no such job.
-pub fn job(parts: &Parts, id: &str) -> Option<Result<Response>> {
-    id.starts_with(JOB_PREFIX).then(|| Ok(json(StatusCode::OK, &parts.installer.job(id)?.shown())))
+/// `NotFound`: there is no such job. `Invalid`: something else is asked of it.
+pub async fn job(parts: &Parts, id: &str, uri: &Uri) -> Result<Response> {
+    let job = parts.installer.job(id)?;
+    let Query(look) = Query::<Look>::try_from_uri(uri).map_err(|rejection| {
+        Error::new(Kind::Invalid, format!("{}: ask for ?seen=STATE, or for nothing", rejection.body_text()))
+    })?;
+    if let Some(seen) = look.seen {
+        tokio::select! {
+            () = job.moved_on(&seen) => {}
+            () = tokio::time::sleep(PATIENCE) => {}
+            () = parts.shutdown.stopping() => {}
+        }
+    }
+    Ok(json(StatusCode::OK, &job.shown()))
+}
+
+/// Whether an id is that of a job.
+pub fn is_job(id: &str) -> bool {
+    id.starts_with(JOB_PREFIX)
 }
 
 async fn install(State(parts): State<Parts>, body: Result<Bytes, BytesRejection>) -> Result<Response, Failure> {
@@ -75,7 +105,7 @@ async fn confirm(
 /// Calls a job off, or removes a plugin.
 async fn remove(State(parts): State<Parts>, path: Result<Path<String>, PathRejection>) -> Result<Response, Failure> {
     let id = named(path)?;
-    if id.starts_with(JOB_PREFIX) {
+    if is_job(&id) {
         parts.installer.job(&id)?.call_off()?;
     } else {
         parts.installer.uninstall(&id).await?;

@@ -81,7 +81,7 @@ async fn logs(
         None | Some("0" | "false") => Body::from(text(&log.last(lines))),
         Some(_) => {
             let (last, more) = log.follow(lines);
-            Body::from_stream(following(last.into(), more, parts.shutdown.clone()))
+            Body::from_stream(following(last.into(), more, parts.shutdown))
         }
     };
     let headers = [
@@ -129,6 +129,7 @@ pub fn server(report: &Report) -> Value {
         "since": status.since.format(&Rfc3339).ok(),
         "pid": status.pid,
         "port": status.port,
+        "start_time_s": status.start_time.map(|time| time.as_secs_f64()),
         "runs": status.runs,
         "failures": status.failures,
         "last_error": last_error(report),

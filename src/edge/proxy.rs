@@ -4,7 +4,7 @@
 //! request is sent again only when that can be no second one.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,28 +69,28 @@ impl Proxy {
     /// it gave no answer within the limit. Each blames the plugin.
     pub async fn ask(&self, link: &Link, asked: Asked) -> Result<Response> {
         let Asked { head, body, verdict, caller } = asked;
-        let Some((plugin, target)) = aim(&head.uri) else {
+        let Head { method, uri, mut headers, .. } = head;
+        let Some((plugin, target)) = aim(&uri) else {
             return Err(Error::new(Kind::NotFound, "a plugin's server is asked at /api/plugins/{id}/rpc/{path}"));
         };
-        let body_bytes = body.size_hint().exact();
-        let Head { method, mut headers, .. } = head;
-        headers::forward(&mut headers, &method, body_bytes);
+        headers::forward(&mut headers, &method, body.size_hint().exact());
         let question = Question { method, target, headers, body };
-        let answer = self.answer(&plugin, question, &caller.principal);
+        let answer = pin!(self.answer(plugin, question, &caller.principal));
         let answered = self.within(link, &verdict, answer).await.and_then(|answer| answer);
-        answered.map_err(|error| if error.plugin().is_none() { error.blame(&*plugin) } else { error })
+        answered.map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error })
     }
 
     async fn answer(&self, plugin: &str, question: Question, principal: &Principal) -> Result<Response> {
         let upstream = self.upstreams.find(plugin).await?;
-        let meter = self.pool.target(&upstream).meter.clone();
-        meter.called();
-        let exchanged = self.exchange(upstream, question, principal).await;
-        let (upstream, line, answer) = exchanged.inspect_err(|_| meter.failed())?;
+        let resting = self.pool.take(&upstream);
+        let target = resting.as_ref().map_or_else(|| self.pool.target(&upstream), |line| line.target.clone());
+        target.meter.called();
+        let exchanged = self.exchange(upstream, resting, question, principal).await;
+        let (upstream, line, answer) = exchanged.inspect_err(|_| target.meter.failed())?;
         upstream.has_answered();
         let (mut head, incoming) = answer.into_parts();
         if head.status.is_informational() {
-            meter.failed();
+            target.meter.failed();
             let message = format!("the server of plugin {plugin} answered {}, which nobody asked for", head.status);
             return Err(Error::new(Kind::Upstream, message));
         }
@@ -109,18 +109,21 @@ impl Proxy {
     async fn exchange(
         &self,
         mut upstream: Upstream,
+        resting: Option<Line>,
         mut question: Question,
         principal: &Principal,
     ) -> Result<(Upstream, Line, http::Response<Incoming>)> {
-        let mut line = match self.pool.take(&upstream) {
-            Some(line) => line,
-            None => {
-                let opened = self.open(upstream).await?;
-                upstream = opened.0;
-                opened.1
-            }
-        };
+        let mut next = resting;
         loop {
+            let mut line = match next.take() {
+                Some(line) => line,
+                None => {
+                    // Behind a pointer: it is rare, and every request would have room in it for this.
+                    let (now, line) = Box::pin(self.open(upstream)).await?;
+                    upstream = now;
+                    line
+                }
+            };
             question.dress(&upstream, &line, principal);
             let reused = line.reused;
             let spare = if reused { question.copy() } else { None };
@@ -132,7 +135,6 @@ impl Proxy {
                 Some(again) if reused => again,
                 _ => return Err(died(&upstream, error.into_error())),
             };
-            (upstream, line) = self.open(upstream).await?;
         }
     }
 
@@ -153,12 +155,16 @@ impl Proxy {
 
     /// Waits for an answer, at most the limit; while the request's body is on its way, from the last piece of it that
     /// the server took.
-    async fn within<T>(&self, link: &Link, verdict: &Verdict, answer: impl Future<Output = T>) -> Result<T> {
+    async fn within<T>(
+        &self,
+        link: &Link,
+        verdict: &Verdict,
+        mut answer: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T> {
         let limit = self.limits.call_time;
         if !verdict.is_open() {
             return link.within(limit, answer).await;
         }
-        let mut answer = pin!(answer);
         loop {
             let taken = verdict.pieces();
             if let Ok(answer) = timeout(limit, answer.as_mut()).await {
@@ -219,7 +225,7 @@ impl Question {
 
 /// The plugin that a path names, and the path and query that its server is asked for: what stands behind `rpc`, byte
 /// for byte, without the parameters `token`.
-fn aim(uri: &Uri) -> Option<(Arc<str>, Uri)> {
+fn aim(uri: &Uri) -> Option<(&str, Uri)> {
     let (plugin, rest) = uri.path().strip_prefix(BEFORE_ID)?.split_once('/')?;
     let path = match rest.strip_prefix(RPC)? {
         "" => "/",
@@ -231,7 +237,7 @@ fn aim(uri: &Uri) -> Option<(Arc<str>, Uri)> {
     };
     // A part of a target is a target.
     let target = PathAndQuery::from_maybe_shared(target).ok()?;
-    Some((plugin.into(), Uri::from(target)))
+    Some((plugin, Uri::from(target)))
 }
 
 /// What is said of a server that ended its connection instead of answering.

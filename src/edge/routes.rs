@@ -47,7 +47,7 @@ pub fn find(parts: &Parts, path: &str) -> Found {
         if is_or_begins(rest, "rpc") && parts.upstreams.standing(id) != Standing::Unknown {
             return Found::Server;
         }
-        let has_assets = |plugin: &Arc<Plugin>| plugin.offers.assets.is_some();
+        let has_assets = |plugin: &Arc<Plugin>| plugin.offers.assets.is_some() || parts.processes.has(id);
         if is_or_begins(rest, "assets") && snapshot.plugin(id).is_some_and(has_assets) {
             return Found::Host;
         }

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::response::Response as AxumResponse;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -25,6 +25,7 @@ use crate::edge::access::{AccessLog, Account};
 use crate::edge::caller::{self, Admission, Gatekeeper};
 use crate::edge::failure;
 use crate::edge::link::{Link, Protocol, Service, Turn};
+use crate::edge::mcp_auth;
 use crate::edge::metrics::{self, Group, Metrics};
 use crate::edge::parts::Parts;
 use crate::edge::plugin_ws;
@@ -110,6 +111,7 @@ impl Core {
             (Ok(Admission::Pass(caller)), None) => caller.request_id.clone(),
             (_, own_id) => own_id.unwrap_or_else(|| self.gate.request_id()),
         };
+        let challenge = mcp_auth::challenge(&self.parts.settings, &head, link.scheme);
         let mut account = Account::open(turn, self.log, &head, &id);
         let answered = {
             let mut answer = pin!(self.answer(link, admission, (head, incoming), &mut account));
@@ -127,7 +129,11 @@ impl Core {
                 refusal(&error).map(Content::Kernel)
             }
         };
+        let is_unknown = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
+        if let Some(challenge) = challenge.filter(|_| is_unknown) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
         if let Some(origin) = origin {
             caller::share(origin, headers);
         }
@@ -163,15 +169,19 @@ impl Core {
             Ok(received) => received,
             Err(error) => return Ok(ending(link, true, refusal(&error).map(Content::Kernel))),
         };
+        // Some behind a pointer: every request moves through a future that has room for all of them.
         let response = match found {
             Found::Mount(mount) => {
                 routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| it.map(Content::Kernel))
             }
             Found::Server => {
                 let asked = proxy::Asked { head, body, verdict: verdict.clone(), caller };
-                self.proxy.ask(link, asked).await.map(|it| it.map(Content::Kernel))
+                Box::pin(self.proxy.ask(link, asked)).await.map(|it| it.map(Content::Kernel))
             }
-            Found::Tunnel => Ok(plugin_ws::open(&self.parts, &self.metrics, head, caller).await.map(Content::Kernel)),
+            Found::Tunnel => {
+                let opened = Box::pin(plugin_ws::open(&self.parts, &self.metrics, head, caller));
+                Ok(opened.await.map(Content::Kernel))
+            }
             Found::Host | Found::Nobody => Ok(self.route(head, body, caller).await.map(Content::Axum)),
         };
         let response = match self.judged(&verdict, response) {

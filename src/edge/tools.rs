@@ -1,6 +1,7 @@
 //! `/api/host/tools`: what tools there are, and a call of one.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use axum::Extension;
@@ -27,6 +28,7 @@ use crate::kernel::contribution::{Schema, Tool};
 use crate::kernel::gate::Patience;
 use crate::kernel::provider::{Format, provider_names};
 use crate::kernel::registry::{Offered, Registry};
+use crate::kernel::search::search;
 use crate::kernel::specifier::Template;
 use crate::kernel::toolbox::{Ended, Toolbox};
 
@@ -57,11 +59,14 @@ struct Tools {
 
 /// How a list is asked for.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wish {
     /// A provider's format instead of the host's own.
     format: Option<String>,
-    /// Words that a tool's name, description or group must all have, in any case.
-    q: Option<String>,
+    /// Only the tools of this group.
+    group: Option<String>,
+    /// Only the tools that have these words, the best first.
+    search: Option<String>,
 }
 
 /// One tool of the host's own list.
@@ -76,6 +81,7 @@ struct Entry<'a> {
     specifier_template: Option<&'a str>,
     group: Option<&'a str>,
     timeout_s: f64,
+    max_concurrency: Option<NonZeroUsize>,
 }
 
 impl<'a> Entry<'a> {
@@ -90,6 +96,7 @@ impl<'a> Entry<'a> {
             specifier_template: tool.specifier_template.as_ref().map(Template::as_str),
             group: tool.group.as_deref(),
             timeout_s: tool.timeout.as_secs_f64(),
+            max_concurrency: tool.concurrency,
         }
     }
 }
@@ -102,7 +109,7 @@ struct Offer<'a> {
     names: BTreeMap<&'a str, &'a str>,
 }
 
-/// `GET /api/host/tools`: `{"tools": […]}`, by name; in a provider's format also `{"names": {provider's: tool's}}`.
+/// `GET /api/host/tools`: `{"tools": […]}`, by name, or the best first where words are searched for; in a provider's format also `{"names": {provider's: tool's}}`.
 ///
 /// A caller without the scope `call` sees none.
 async fn list(
@@ -112,10 +119,10 @@ async fn list(
 ) -> Result<Response, Failure> {
     let Query(wish) = wish.map_err(|error| Error::new(Kind::Malformed, error.body_text()))?;
     let format = wish.format.as_deref().map(Format::parse).transpose()?;
-    let words: Vec<String> = wish.q.iter().flat_map(|q| q.split_whitespace()).map(str::to_lowercase).collect();
-    let may_see = caller.principal.has(Scope::Call);
     let snapshot = state.registry.snapshot();
-    let tools: Vec<_> = snapshot.tools().filter(|tool| may_see && has_words(tool, &words)).collect();
+    let mut tools = search(&snapshot, wish.search.as_deref().unwrap_or_default());
+    let of_group = |tool: &Tool| wish.group.is_none() || tool.group.as_deref() == wish.group.as_deref();
+    tools.retain(|tool| caller.principal.has(Scope::Call) && of_group(tool));
     Ok(match format {
         None => {
             let tools: Vec<_> = tools.into_iter().map(|tool| Entry::of(tool)).collect();
@@ -128,12 +135,6 @@ async fn list(
             json(StatusCode::OK, &Offer { tools: described, names })
         }
     })
-}
-
-fn has_words(tool: &Tool, words: &[String]) -> bool {
-    let group = tool.group.as_deref().unwrap_or_default();
-    let text = format!("{} {} {group}", tool.name, tool.description).to_lowercase();
-    words.iter().all(|word| text.contains(word))
 }
 
 /// What a call answers.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::base::error::{Error, Kind, Result};
@@ -192,6 +192,11 @@ impl Arguments {
             Kind::Invalid,
             format!("the arguments of a tool are a JSON object like {{\"text\": \"hi\"}}, not {found}"),
         ))
+    }
+
+    /// Arguments that were parsed already.
+    pub fn of(arguments: Map<String, Value>) -> Self {
+        Self { text: Json::of(&arguments), value: Value::Object(arguments) }
     }
 
     /// The object as it came.

@@ -1,5 +1,6 @@
 //! What a plugin may offer: mounts, tools, channels, facades, hooks, assets, resources and prompts.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +177,8 @@ pub struct Tool {
     pub group: Option<Arc<str>>,
     /// How long one call may take.
     pub timeout: Duration,
+    /// How many calls may run at a time; any number when there is none.
+    pub concurrency: Option<NonZeroUsize>,
     /// What runs it.
     pub handler: Arc<dyn ToolHandler>,
 }
@@ -289,7 +292,7 @@ pub struct Prompt {
     pub name: Arc<str>,
     /// What it is for.
     pub description: Arc<str>,
-    /// Its arguments, a JSON list of `{"name", "description", "required"}`.
+    /// Its arguments, a JSON list of `{"name", "description", "required", "choices"}`; a choice is a text that it may be.
     pub arguments: Json,
     /// What renders it.
     pub handler: Arc<dyn TextHandler>,

@@ -25,6 +25,8 @@ pub enum Engine {
     Process,
     /// A native library.
     Native,
+    /// An outside MCP server.
+    Mcp,
 }
 
 /// A plugin that serves.
@@ -255,10 +257,11 @@ fn clash_of_mounts(draft: &Draft, plugin: &Plugin) -> Option<String> {
     })
 }
 
-/// `assets` below a mount belongs to the host in a plugin that has assets, `rpc` in one that has a server.
+/// `assets` below a mount belongs to the host in a plugin that has assets or a server, `rpc` in one that has a server.
 fn reserved_paths(draft: &Draft) -> Result<()> {
     let own = Prefix::of_plugin(&draft.manifest.id);
-    let words = [("assets", draft.offers.assets.is_some()), ("rpc", draft.offers.server)];
+    let server = draft.offers.server;
+    let words = [("assets", server || draft.offers.assets.is_some()), ("rpc", server)];
     for (word, _) in words.into_iter().filter(|(_, reserved)| *reserved) {
         let taken =
             |mount: &&Mount| mount.prefix == own && mount.patterns.iter().any(|pattern| pattern.begins_with(word));

@@ -113,6 +113,11 @@ impl Hub {
         self.send_to(&audience, &ServerFrame::message(channel, topic, data))
     }
 
+    /// Says something to every connection, on the channel `system`. Never waits.
+    pub fn announce(&self, event: &str, data: &Json) {
+        self.send_to(&self.all(), &ServerFrame::new("system", event, None, data));
+    }
+
     /// Puts one frame into the outbox of each connection whose principal has `scope`. Never waits.
     pub fn send_to_those_with(&self, scope: Scope, frame: &ServerFrame) {
         let connections: Vec<Connection> =
@@ -139,9 +144,7 @@ impl Hub {
                 () = self.shared.shutdown.stopping() => break,
                 Ok(()) = changes.changed() => {
                     let generation = *changes.borrow_and_update();
-                    let frame = ServerFrame::new(
-                        "system", "registry_changed", None, &Json::of(&json!({ "generation": generation })));
-                    self.send_to(&self.all(), &frame);
+                    self.announce("registry_changed", &Json::of(&json!({ "generation": generation })));
                 }
                 _ = look.tick() => {
                     for connection in self.revoked() {

@@ -4,10 +4,12 @@
 
 pub mod breaker; // 1.0
 pub mod crier; // 1.0
+pub mod database; // 1.0
 pub mod fault; // 1.0
 pub mod glob; // 1.0
 pub mod meter; // 1.0
 pub mod principal; // 1.0
+pub mod quota; // 1.0
 pub mod redact; // 1.0
 pub mod secret; // 1.0
 pub mod store; // 1.0
@@ -15,9 +17,11 @@ pub mod upstream; // 1.0
 pub mod word; // 1.0
 pub mod auth; // 1.1
 pub mod fingerprint; // 1.1
+pub mod journal; // 1.1
 pub mod secrets; // 1.1
 pub mod switches; // 1.1
 pub mod wrapper; // 1.1
+pub mod audit; // 1.2
 pub mod connection; // 1.2
 pub mod rule; // 1.2
 pub mod shell; // 1.2
@@ -34,6 +38,7 @@ pub mod rulebook; // 1.33
 pub mod approvals; // 1.34
 pub mod question; // 1.34
 pub mod gate; // 1.4
+pub mod noted; // 1.45
 pub mod handler; // 1.5
 pub mod contribution; // 1.6
 pub mod guarded; // 1.6
@@ -42,6 +47,7 @@ pub mod registry; // 1.7
 pub mod hub; // 1.8
 pub mod mailbox; // 1.8
 pub mod provider; // 1.8
+pub mod search; // 1.8
 pub mod toolbox; // 1.8
 pub mod inspection; // 1.8
 pub mod calls; // 1.9

@@ -8,6 +8,11 @@ pub const HIDDEN: &str = "[hidden]";
 /// How many `$ref`s are followed on the way to one value: a schema may refer to itself.
 const REFERENCES: usize = 16;
 
+/// Whether a schema, as JSON text without needless escapes, may mark anything as secret.
+pub fn may_hide(schema: &str) -> bool {
+    schema.contains("writeOnly") || schema.contains("password")
+}
+
 /// A copy of `value` in which everything that `schema` marks `writeOnly: true` or `format: password` is [`HIDDEN`].
 ///
 /// Marks count wherever they stand on the way to a value: in properties, items and the branches of `allOf`, `anyOf`,

@@ -1,15 +1,20 @@
-//! The only way to run a tool: find it, check the arguments, pass the gate, run it within its time, check the result.
+//! The only way to run a tool: find it, check the arguments, pass the gate, run it within its time and its limits, check
+//! the result, and record all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
+use crate::base::settings::Limits;
 use crate::kernel::approvals::Approval;
+use crate::kernel::audit::{Audit, Entry, Proof};
 use crate::kernel::call::ToolCall;
 use crate::kernel::contribution::Tool;
-use crate::kernel::gate::{Admitted, Facts, Gate, Patience};
+use crate::kernel::gate::{Admitted, Facts, Gate, Notice, Patience};
 use crate::kernel::guarded::Guarded;
+use crate::kernel::noted::{note_call, note_decision};
+use crate::kernel::quota::{Quota, Turn};
 use crate::kernel::registry::{Offered, Registry, Snapshot};
 
 /// Runs tools for every door. Cloning is cheap.
@@ -17,6 +22,11 @@ use crate::kernel::registry::{Offered, Registry, Snapshot};
 pub struct Toolbox {
     registry: Registry,
     gate: Gate,
+    audit: Audit,
+    callers: Quota,
+    tools: Quota,
+    caller_calls: usize,
+    result_bytes: usize,
     tally: Arc<Tally>,
 }
 
@@ -35,15 +45,43 @@ struct Tally {
     failures: AtomicU64,
 }
 
+/// What is known of a call while it goes through.
+struct Course {
+    entry: Entry,
+    /// When its record must be on the disk.
+    proof: Proof,
+}
+
 impl Toolbox {
-    /// A toolbox over the tools of `registry`, behind `gate`.
+    /// A toolbox over the tools of `registry`, behind `gate`, with the usual limits and without a record.
     pub fn new(registry: Registry, gate: Gate) -> Self {
-        Self { registry, gate, tally: Arc::default() }
+        let Limits { caller_calls, result_bytes, .. } = Limits::default();
+        Self {
+            registry,
+            gate,
+            audit: Audit::none(),
+            callers: Quota::default(),
+            tools: Quota::default(),
+            caller_calls,
+            result_bytes,
+            tally: Arc::default(),
+        }
+    }
+
+    /// The same with these limits, and with a record of every call.
+    #[must_use]
+    pub fn recording(self, audit: Audit, limits: &Limits) -> Self {
+        Self { audit, caller_calls: limits.caller_calls, result_bytes: limits.result_bytes, ..self }
     }
 
     /// The gate that every call passes.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Where every call is recorded.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// How many calls were asked for and how many of them failed, refusals included, since the start.
@@ -53,13 +91,14 @@ impl Toolbox {
 
     /// Runs one tool and returns its result, a JSON value. Needs a tokio runtime with a timer around the caller.
     ///
-    /// Dropping the answer cancels the handler; while a person is asked, it denies the call.
+    /// Dropping the answer cancels the handler; while a person is asked, it denies the call. When the tool has a side
+    /// effect, the record of the call is on the disk before this returns.
     ///
     /// # Errors
     /// `NotFound`: no plugin offers it. `Invalid`: the arguments do not fit its schema. `Denied`: the gate refused.
-    /// `Busy`: the way to its handler is full, or too many calls wait for a person. `Timeout`: it took too long.
-    /// `Plugin`: it failed, or its result is not what it promised. All but `NotFound` blame the tool's plugin where it is
-    /// to blame.
+    /// `Busy`: as many calls as may are under way, the way to its handler is full, or too many calls wait for a person.
+    /// `Unavailable`: a side effect cannot be recorded. `Timeout`: it took too long. `TooLarge`: its result is more than
+    /// the limit. `Plugin`: it failed, or its result is not what it promised. Failures of the tool itself blame its plugin.
     pub async fn run(&self, call: ToolCall) -> Result<Json> {
         self.run_to_the_end(call, Patience::default()).await
     }
@@ -82,32 +121,62 @@ impl Toolbox {
     /// As [`Toolbox::run`].
     pub async fn run_patiently(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
         self.tally.calls.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.find_and_run(call, patience).await;
+        let outcome = self.run_and_record(call, patience).await;
         if outcome.is_err() {
             self.tally.failures.fetch_add(1, Ordering::Relaxed);
         }
         outcome
     }
 
-    async fn find_and_run(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
+    async fn run_and_record(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
+        let entry = self.audit.enter(call.door.as_str(), call.principal.name(), call.tool.as_str()).await?;
+        let mut course = Course { entry, proof: Proof::Later };
+        let outcome = self.find_and_run(call, patience, &mut course).await;
+        course.entry.note(|_, record| match &outcome {
+            Ok(Ended::Done(_)) => record.outcome = "ok".into(),
+            Ok(Ended::Pending(_)) => record.code = Some("approval_pending".into()),
+            Err(error) => record.code = Some(error.kind().code().into()),
+        });
+        course.entry.close(course.proof).await?;
+        outcome
+    }
+
+    async fn find_and_run(&self, call: ToolCall, patience: &Patience, course: &mut Course) -> Result<Ended> {
+        let _turn = self.turn_of_caller(&call)?;
         let snapshot = self.registry.snapshot();
-        let tool = snapshot.tool(call.tool.as_str())?;
+        let found = snapshot.tool(call.tool.as_str());
+        let facts = found.as_ref().ok().map(|tool| self.facts(&snapshot, tool)).transpose()?;
+        course.entry.note(|keeping, record| {
+            let known = found.as_ref().ok().zip(facts.as_ref());
+            note_call(record, keeping, &call, known.map(|(tool, facts)| (&*tool.plugin.manifest.version, facts)));
+        });
+        let tool = found?;
+        let facts = facts.ok_or_else(|| Error::new(Kind::Internal, "a tool that was found has no facts"))?;
         if let Some(failures) = tool.parameters.failures(call.arguments.value()) {
             let message = format!("the arguments of {} do not fit its schema: {failures}", tool.name);
             return Err(Error::new(Kind::Invalid, message));
         }
-        let facts = self.facts(&snapshot, tool)?;
-        let admitted = match self.gate.admit(call, &facts, patience).await {
+        let patience = Patience { most: patience.most, notice: self.noting(patience, &course.entry) };
+        let admitted = match self.gate.admit(call, &facts, &patience).await {
             Ok(admitted) => admitted,
-            Err(refusal) => match refusal.pending {
-                Some(approval) => return Ok(Ended::Pending(approval)),
-                None => return Err(refusal.error),
-            },
+            Err(refusal) => {
+                course.entry.note(|_, record| note_decision(record, &refusal.decision));
+                return refusal.pending.map(Ended::Pending).ok_or(refusal.error);
+            }
         };
+        course.entry.note(|_, record| note_decision(record, admitted.decision()));
         if admitted.decision().approval.is_some() {
             self.still_offers(tool)?;
         }
-        let result = answer(tool, admitted).await;
+        let _turn = self.turn_of_tool(tool)?;
+        if tool.side_effect {
+            self.audit.ready().await?;
+            course.proof = Proof::OnDisk;
+        }
+        course.entry.note(|_, record| record.outcome = "failed".into());
+        let plugin = tool.plugin.manifest.id.shared();
+        let result = run_in_time(tool, admitted).await.and_then(|result| self.check(tool, result));
+        let result = result.map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error });
         let failed =
             result.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Plugin | Kind::Timeout | Kind::Upstream));
         self.gate.ended(&facts, &tool.name.shared(), failed);
@@ -130,6 +199,19 @@ impl Toolbox {
         })
     }
 
+    /// Tells the record, too, that a person is asked: who leaves meanwhile is told by nobody else.
+    fn noting(&self, patience: &Patience, entry: &Entry) -> Option<Notice> {
+        let (asked, told) = (entry.asked(), patience.notice.clone());
+        let Some(asked) = asked else { return told };
+        Some(Arc::new(move |approval| {
+            // It is asked once.
+            let _ = asked.set(approval.id.clone());
+            if let Some(told) = &told {
+                told(approval);
+            }
+        }))
+    }
+
     /// Says that what a person has let through is what is still offered: its plugin may have gone while it was asked.
     fn still_offers(&self, tool: &Offered<Tool>) -> Result<()> {
         let snapshot = self.registry.snapshot();
@@ -142,25 +224,51 @@ impl Toolbox {
         );
         Err(Error::new(Kind::Denied, message))
     }
+
+    /// A caller that has too many calls under way is told so before anything is done for it.
+    fn turn_of_caller(&self, call: &ToolCall) -> Result<Turn> {
+        let name = call.principal.name();
+        self.callers.enter(name, self.caller_calls).ok_or_else(|| {
+            let message = format!("{} calls of {name} run or wait for leave: wait for one to end", self.caller_calls);
+            Error::new(Kind::Busy, message)
+        })
+    }
+
+    fn turn_of_tool(&self, tool: &Offered<Tool>) -> Result<Option<Turn>> {
+        let Some(limit) = tool.concurrency else { return Ok(None) };
+        let turn = self.tools.enter(tool.name.as_str(), limit.get()).ok_or_else(|| {
+            let message =
+                format!("{limit} calls of {} run, which is all that it allows at a time: ask again", tool.name);
+            Error::new(Kind::Busy, message)
+        });
+        turn.map(Some)
+    }
+
+    /// Whether a result may be handed on.
+    fn check(&self, tool: &Offered<Tool>, result: Json) -> Result<Json> {
+        let (bytes, most) = (result.as_bytes().len(), self.result_bytes);
+        if bytes > most {
+            let message = format!(
+                "the result of {} has {bytes} bytes, and at most {most} are handed on: return less, or raise \
+                 limits.result_bytes",
+                tool.name
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        if let Some(output) = &tool.output
+            && let Some(failures) = output.failures(&result.value())
+        {
+            let message = format!("the result of {} does not fit its output schema: {failures}", tool.name);
+            return Err(Error::new(Kind::Plugin, message));
+        }
+        Ok(result)
+    }
 }
 
-/// Runs an admitted call within its time, and checks its result.
-async fn answer(tool: &Offered<Tool>, admitted: Admitted) -> Result<Json> {
-    let plugin = tool.plugin.manifest.id.shared();
-    let result = match tokio::time::timeout(tool.timeout, Guarded::ask(|| tool.handler.run(admitted))).await {
-        Ok(result) => {
-            result.map_err(|error| if error.plugin().is_none() { error.blame(plugin.clone()) } else { error })?
-        }
-        Err(_) => {
-            let message = format!("{} gave no result within {} s", tool.name, tool.timeout.as_secs_f64());
-            return Err(Error::new(Kind::Timeout, message).blame(plugin));
-        }
-    };
-    if let Some(output) = &tool.output
-        && let Some(failures) = output.failures(&result.value())
-    {
-        let message = format!("the result of {} does not fit its output schema: {failures}", tool.name);
-        return Err(Error::new(Kind::Plugin, message).blame(plugin));
-    }
-    Ok(result)
+async fn run_in_time(tool: &Offered<Tool>, admitted: Admitted) -> Result<Json> {
+    let run = Guarded::ask(|| tool.handler.run(admitted));
+    tokio::time::timeout(tool.timeout, run).await.unwrap_or_else(|_| {
+        let message = format!("{} gave no result within {} s", tool.name, tool.timeout.as_secs_f64());
+        Err(Error::new(Kind::Timeout, message))
+    })
 }

@@ -213,6 +213,7 @@ async fn a_tool_is_documented_with_its_schema() {
         specifier_template: None,
         group: None,
         timeout: Duration::from_secs(1),
+        concurrency: None,
         handler: plain(Gives::Nothing).0,
     })
     .unwrap();

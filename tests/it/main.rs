@@ -4,12 +4,15 @@
 mod admin;
 mod approvals;
 mod assets;
+mod children;
+mod audit;
 mod clocks;
 mod docs;
 mod gate;
 mod hub;
 mod limits;
 mod logs;
+mod manifests;
 mod proxied;
 mod proxy;
 mod proxy_fails;

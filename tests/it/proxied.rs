@@ -32,6 +32,8 @@ pub struct Servers {
 #[derive(Clone)]
 pub enum Known {
     Runs(Upstream),
+    /// It is seen to run once more, and then it has ended.
+    Dies(Upstream),
     Disabled,
     Fails(Kind, &'static str),
 }
@@ -49,9 +51,12 @@ impl Servers {
 impl Upstreams for Servers {
     fn find(&self, plugin: &str) -> Starting<'_> {
         let known = self.get(plugin);
+        if let Some(Known::Dies(_)) = known {
+            self.set(plugin, Known::Fails(Kind::Unavailable, "it has ended"));
+        }
         Box::pin(async move {
             match known {
-                Some(Known::Runs(upstream)) => Ok(upstream),
+                Some(Known::Runs(upstream) | Known::Dies(upstream)) => Ok(upstream),
                 Some(Known::Disabled) => Err(Error::new(Kind::Unavailable, "the plugin is disabled")),
                 Some(Known::Fails(kind, message)) => Err(Error::new(kind, message)),
                 None => Err(Error::new(Kind::NotFound, "no such plugin")),

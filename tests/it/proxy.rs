@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::Sha256;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::proxied::{KEY, Known, Peer, Proxied, Say, answer, header, upstream};
-use crate::served::counts;
+use crate::served::{PATIENCE, counts};
 
 /// Answers every request with "hello", and says each head.
 async fn hello(mut peer: Peer, say: Say) {
@@ -416,4 +422,30 @@ async fn the_server_sees_as_many_requests_as_the_client_meant() {
             assert!(head.starts_with("POST /meant HTTP/1.1\r\n"), "{framing}: {head}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_http2_is_served_by_a_server_of_http1() {
+    let mut host = Proxied::to(hello).await;
+    let stream = TokioIo::new(TcpStream::connect(host.served.address).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let driven = host.served.parts.shutdown.spawn("client", connection);
+    for (method, body, length) in [("GET", "", None), ("POST", "abc", Some("3"))] {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}/api/plugins/clock/rpc/a%2Fb?x=1&token=t", host.served.address))
+            .header("authorization", format!("Bearer {}", host.served.token))
+            .header("cookie", "a=b")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time").unwrap();
+        assert_eq!((answer.status(), answer.version()), (StatusCode::OK, Version::HTTP_2));
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+        let head = host.hear().await;
+        assert!(head.starts_with(&format!("{method} /a%2Fb?x=1 HTTP/1.1\r\n")), "{head}");
+        assert_eq!((header(&head, "content-length"), header(&head, "cookie")), (length, None));
+        assert!(header(&head, "host").unwrap().starts_with("127.0.0.1:"));
+    }
+    drop(sender);
+    let _ = timeout(PATIENCE, driven).await;
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plugbay::base::error::Kind;
+use plugbay::kernel::auth::{Scope, Scopes};
 use tokio::time::timeout;
 
 use crate::proxied::{Known, Peer, Proxied, Say, upstream};
@@ -118,4 +119,49 @@ async fn a_server_that_dies_in_its_answer_resets_the_client() {
         assert!(read.expect("the end in time").is_err(), "no reset after {seen}");
         assert!(!seen.ends_with("0\r\n\r\n"), "{seen}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_the_port_of_a_dead_server_is_told_nothing() {
+    let mut host = Proxied::to(|mut peer: Peer, say: Say| async move {
+        let _ = say.send(format!("{:?}", peer.head().await));
+    })
+    .await;
+    let Some(Known::Runs(now)) = host.servers.get("clock") else { panic!("it runs") };
+    host.servers.set("clock", Known::Dies(now.clone()));
+    let answered = host.served.ask(host.get("/x")).await;
+    assert_eq!((answered.status, answered.code()), (503, "unavailable".into()));
+    assert_eq!(host.hear().await, "None");
+    host.servers.set("clock", Known::Dies(now));
+    let head = host.served.head_at("GET", "/plugin-ws/clock");
+    let wish = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut client = host.served.connect().await;
+    client.send(format!("{head}{wish}")).await;
+    assert_eq!(client.answer_head().await.expect("an answer").status, 101);
+    let close = client.exact(4).await;
+    assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 4502));
+    assert_eq!(host.hear().await, "None");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_call_reaches_no_server() {
+    let mut host = Proxied::to(|_: Peer, say: Say| async move {
+        let _ = say.send("connected".into());
+    })
+    .await;
+    let address = host.served.address;
+    let (token, _) = host.served.parts.auth.add("clerk", Scopes::of(&[Scope::Approve]), None).unwrap();
+    let start = format!("GET /api/plugins/clock/rpc/x HTTP/1.1\r\nhost: {address}\r\n");
+    let table = [
+        (format!("{start}\r\n"), 401),
+        (format!("{start}authorization: Bearer wrong\r\n\r\n"), 401),
+        (format!("{start}authorization: Bearer {token}\r\n\r\n"), 403),
+        (format!("{}origin: http://elsewhere\r\n\r\n", host.head("GET", "/x")), 403),
+        (host.get("/x").replace(&format!("host: {address}"), "host: elsewhere"), 421),
+    ];
+    for (request, status) in table {
+        assert_eq!(host.served.ask(&request).await.status, status, "{request}");
+    }
+    assert!(host.heard.try_recv().is_err());
 }

@@ -67,7 +67,7 @@ fn a_limit_is_settable_in_the_file_in_the_environment_and_by_flags() {
 #[test]
 fn every_setting_is_shown_by_its_name_and_its_flag_and_variable_are_spelled_like_it() {
     let shown = read(json!({}), None, &[]).unwrap().to_json();
-    for row in &SETTINGS {
+    for row in SETTINGS {
         let key = if row.name == "plugins_dir" { "plugins_dirs" } else { row.name };
         assert!(shown.get(key).is_some(), "{key}");
         assert!(!row.help.is_empty());

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,10 +43,15 @@ pub struct Stand {
     pub parts: Parts,
     /// The token of the principal `tester`.
     pub token: String,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Stand {
+    /// The folder of everything that it keeps.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     pub fn start() -> Self {
         Self::with(Limits::default())
     }
@@ -67,13 +73,15 @@ impl Stand {
             change(settings);
         });
         let (token, _) = parts.auth.add("tester", scopes, None).unwrap();
+        parts.toolbox.audit().start(&parts.shutdown);
         parts.hub.start(Arc::new(|| {}));
         clerk::start(parts.toolbox.gate(), &parts.hub, &parts.shutdown);
         parts.ready.set();
-        let routes = admin::router(parts.clone()).merge(ws::router(parts.clone())).merge(tools::router(parts.clone()));
+        let own = admin::router(parts.clone());
+        let routes = own.merge(ws::router(parts.clone())).merge(tools::router(parts.clone()));
         let serving = server::serve(parts.clone(), server::bind(&parts.settings).unwrap(), routes).unwrap();
         parts.toolbox.gate().approvals().open(&format!("http://{}", serving.bound));
-        Self { address: serving.bound, parts, token, _home: home }
+        Self { address: serving.bound, parts, token, home }
     }
 
     /// Makes a plugin of that id serve what `fill` adds to its draft.
@@ -256,6 +264,7 @@ pub fn tool<F: Fn(ToolCall) -> Answer<Json> + Send + Sync + 'static>(name: &str,
         specifier_template: None,
         group: None,
         timeout: Duration::from_secs(60),
+        concurrency: None,
         handler: Arc::new(Run(run)),
     }
 }

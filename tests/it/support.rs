@@ -16,8 +16,10 @@ use plugbay::edge::parts::{Parts, Ready};
 use plugbay::engine::process::installer::Installer;
 use plugbay::engine::process::placing::Placing;
 use plugbay::engine::process::processes::Processes;
+use plugbay::kernel::audit::Audit;
 use plugbay::kernel::auth::Auth;
 use plugbay::kernel::call::Caller;
+use plugbay::kernel::database::Place;
 use plugbay::kernel::gate::Gate;
 use plugbay::kernel::hub::Hub;
 use plugbay::kernel::meter::Meters;
@@ -66,13 +68,15 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
     let auth = Auth::open(&settings, &store).unwrap();
     let registry = Registry::new();
     let shutdown = Shutdown::new();
+    let audit = Audit::new(&settings, Place::of(&settings, store.home()).unwrap()).unwrap();
     let processes = no_children(&settings, &store, &registry, &shutdown);
     let settings = Arc::new(settings);
     let (secrets, installer) = no_installs(&settings, &store, &processes, &registry, &shutdown);
     Parts {
         installer,
         processes,
-        toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).unwrap()),
+        toolbox: Toolbox::new(registry.clone(), Gate::open(&settings, &store).unwrap())
+            .recording(audit, &settings.limits),
         hub: Hub::new(registry.clone(), shutdown.clone(), settings.limits.clone()),
         settings,
         secrets,
@@ -90,7 +94,7 @@ pub fn parts_in(home: &std::path::Path, change: impl FnOnce(&mut Settings)) -> P
 /// What runs child processes, of which there are none yet.
 pub fn no_children(settings: &Settings, store: &Store, registry: &Registry, shutdown: &Shutdown) -> Processes {
     let limits = (settings.limits.clone(), shutdown.clone());
-    Processes::new(store.clone(), registry.clone(), limits, Arc::new(|_| Ok(Arc::default())))
+    Processes::new(store.clone(), registry.clone(), limits, Secrets::open(store.home()))
 }
 
 /// What installs plugins, of which there are none yet.

@@ -162,13 +162,13 @@ async fn the_list_shows_every_tool_by_name_with_all_that_is_known() {
         json!({
             "name": "files.write", "plugin": "kit", "description": "The tool files.write.", "parameters": parameters,
             "output_schema": { "type": "string" }, "side_effect": true, "specifier_template": "{text}",
-            "group": "Files", "timeout_s": 60.0,
+            "group": "Files", "timeout_s": 60.0, "max_concurrency": null,
         })
     );
     assert_eq!(list["tools"][1]["name"], "text.echo");
-    let (_, found) = stand.get("/api/host/tools?q=FILES+write").await;
+    let (_, found) = stand.get("/api/host/tools?search=FILES+write").await;
     assert_eq!(found["tools"].as_array().unwrap().len(), 1);
-    assert_eq!(stand.get("/api/host/tools?q=nothing").await.1, json!({ "tools": [] }));
+    assert_eq!(stand.get("/api/host/tools?search=nothing").await.1, json!({ "tools": [] }));
 }
 
 #[tokio::test]

@@ -288,6 +288,7 @@ async fn the_close_of_a_client_that_never_reads_waits_five_seconds_and_is_then_c
     tokio::time::pause();
     let start = Instant::now();
     stand.parts.shutdown.stop();
+    stand.parts.toolbox.audit().close(Duration::from_secs(60)).await;
     assert_eq!(stand.parts.shutdown.finished(Duration::from_secs(60)).await.len(), 0);
     assert!(start.elapsed() <= Duration::from_secs(6), "{:?}", start.elapsed());
 }

@@ -361,6 +361,7 @@ async fn a_stop_closes_every_socket_with_1001_and_waits_for_their_tasks() {
     assert_eq!(one.closed().await.0, 1001);
     assert_eq!(two.closed().await.0, 1001);
     drop((one, two));
+    stand.parts.toolbox.audit().close(Duration::from_secs(20)).await;
     assert_eq!(stand.parts.shutdown.finished(Duration::from_secs(20)).await.len(), 0);
 }
 

@@ -2,5 +2,6 @@
 
 Each file has a ``router``, or an ``app`` where the topic needs one. ``STAYS`` names the routes that stay on ASGI, each
 with a word of the reason; every other route of the file compiles. ``SAMPLES`` are bodies for a route, ``ASKS`` whole
-requests, and ``FAILS`` names the routes that have no answer below 400.
+requests; ``FAILS`` names the routes that have no answer below 400, ``UNSAID`` those that the OpenAPI document leaves
+out.
 """

@@ -130,3 +130,6 @@ def __getattr__(name: str):
     if name == "ASKS":
         return list(_asks())
     raise AttributeError(name)
+
+
+UNSAID = ["GET /openapi.json", "HEAD /openapi.json"]

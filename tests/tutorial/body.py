@@ -198,6 +198,7 @@ SAMPLES = {
     "POST /anything": [{"a": [1, 2.5, None, {"b": True}]}, "text", 12345678901234567890, 1.5, None],
     "POST /object": [{"b": 1, "a": {"z": [], "y": {}}}],
     "POST /object-of": [{"1": 1, "2": 0.5}],
+    "POST /any-list": [[1, "x", {"a": None}]],
     "POST /list": [[LAMP, LAMP], []],
     "POST /default": [LAMP],
 }

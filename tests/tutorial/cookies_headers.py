@@ -122,3 +122,7 @@ async def everything(
     two: Annotated[str | None, Cookie()] = None,
 ):
     return {"q": q, "x_one": x_one, "one": one, "x_two": x_two, "two": two}
+
+
+# Every request has a header more: its host.
+FAILS = {"GET /exact-header-model"}

@@ -177,7 +177,7 @@ async def create_film(film: Film) -> Film:
 
 
 @router.post("/pairs")
-async def create_pair(pair: Pair) -> Pair:
+async def create_pair(pair: Annotated[Pair, Body()]) -> Pair:
     return pair
 
 
@@ -187,7 +187,7 @@ async def create_mapping(weights: Mapping[str, Sequence[int]]):
 
 
 @router.post("/deep")
-async def create_deep(deep: dict[str, dict[str, list[dict[str, Item]]]]):
+async def create_deep(deep: dict[str, list[dict[str, Image]]]):
     return deep
 
 
@@ -221,5 +221,5 @@ SAMPLES = {
     "POST /left-to-right": [1, 1.5, "x", "1", None, True],
     "POST /films": [{"title": "t", "year": "1999"}, {}, {"other": 1}],
     "POST /pairs": [[1, "x"], [1], {"first": 1}],
-    "POST /deep": [{"a": {"b": [{"c": _ITEM}]}}],
+    "POST /deep": [{"a": [{"b": _IMAGE}]}],
 }

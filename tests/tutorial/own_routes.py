@@ -102,5 +102,8 @@ STAYS = {
     "POST /timed/body": "route class",
     "GET /named/{number}": "route class",
     "WS /socket": "WebSocket",
-    "GET POST HEAD /starlette/{word}": "Starlette",
+    **{f"{method} /starlette/{{word}}": "Starlette" for method in ("GET", "HEAD", "POST")},
+    **{f"{method} /unprefixed": "Starlette" for method in ("GET", "HEAD")},
+    "ANY /sub/…": "application",
 }
+UNSAID = [route for route in STAYS if "/timed" not in route and "/named" not in route]

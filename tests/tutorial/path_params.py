@@ -131,8 +131,8 @@ async def read_either(value: int | bool | UUID | str):
     return {"value": value, "type": type(value).__name__}
 
 
-@router.get("/aliased/{item-id}")
-async def read_aliased(item_id: Annotated[int, Path(alias="item-id")]):
+@router.get("/aliased/{itemId}")
+async def read_aliased(item_id: Annotated[int, Path(alias="itemId")]):
     return {"item_id": item_id}
 
 
@@ -165,3 +165,7 @@ async def read_trailing(name: str):
 @router.api_route("/many/{name}", methods=["GET", "POST", "HEAD", "OPTIONS"])
 async def read_many(name: str):
     return {"name": name}
+
+
+# The convertor gives a number, which is no text.
+FAILS = {"GET /whole/{number}/as-text"}

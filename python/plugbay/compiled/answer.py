@@ -22,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from plugbay import _core
+from plugbay.compiled.threads import claim
+from plugbay.lifespan import Lifespan
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Answer = bytes | tuple[int, Any, bytes] | App | None
@@ -33,10 +35,16 @@ _REST = "plugbay.rest"
 class Site:
     """An app with compiled routes, and the state of its lifespan."""
 
-    def __init__(self, app: FastAPI, state: dict[str, Any]) -> None:
+    def __init__(self, app: FastAPI, lifespan: Lifespan) -> None:
         self.app = app
-        self.state = state
+        self.state = lifespan.state
+        self._lifespan = lifespan
         self._stack: Any = None
+
+    def claim(self) -> None:
+        """Make the thread one from which ``anyio.from_thread`` finds the loop, as FastAPI's threads are."""
+        if self._lifespan.loop is not None:
+            claim(self._lifespan.loop)
 
     def answer_to(self, error: Exception, fill: Fill) -> Answer:
         """The answer to what a handler raised."""

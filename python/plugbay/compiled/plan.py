@@ -25,7 +25,7 @@ def plan(mount: FastMount, off: str | None) -> list[Planned]:
     """The routes of a mount. ``off`` says why none of them is compiled, when none is to be."""
     app: Any = mount.app
     why = off or _against(app)
-    site = Site(app, mount.lifespan.state)
+    site = Site(app, mount.lifespan)
     found = []
     for route in app.routes:
         asked = "the plugin asks for ASGI" if getattr(route, "original_router", None) in mount.slow else None

@@ -116,6 +116,9 @@ class _Route:
         if self.has_dependencies and context.dependency_overrides_provider is not None:
             reading.names["overrides"] = context.dependency_overrides_provider
             lines.insert(0, "if overrides.dependency_overrides: return None")
+        if not self.is_async:
+            reading.names["claim"] = self.site.claim
+            lines.append("claim()")
         lines += ["try:", *_indented(self.calls), *_indented(self._answer(result))]
         fill = self._fill()
         reading.names["failed"] = lambda error: self.site.answer_to(error, fill)

@@ -39,9 +39,19 @@ impl Cgroups {
         let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own).trim_start_matches('/');
         let found = Self { parent: Path::new(mount).join(below) };
         let probe = found.open("probe")?;
-        let can_end = probe.path.join("cgroup.kill").exists();
-        probe.close();
-        can_end.then_some(found)
+        found.tidy();
+        probe.path.join("cgroup.kill").exists().then_some(found)
+    }
+
+    /// Removes the groups of hosts that are gone. The system refuses where anything runs in one.
+    fn tidy(&self) {
+        for entry in fs::read_dir(&self.parent).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name();
+            let host = name.to_str().and_then(|name| name.strip_prefix("plugbay-")?.split('-').next());
+            if host.is_some_and(|host| !Path::new("/proc").join(host).exists()) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
     }
 
     /// Makes a group for a run of a plugin.
@@ -110,6 +120,13 @@ impl Cgroup {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Where nothing ever ran it is empty; else it was closed, or is another host's to close.
+        self.close();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,6 +65,10 @@ impl Child {
     /// # Errors
     /// `Invalid`: its program is not there. `Unavailable`: the host does not run. `Upstream`: the system cannot start it.
     pub async fn start(equipment: &Arc<Equipment>, manifest: &ChildManifest, log: &ChildLog) -> Result<Self> {
+        if let Some(check) = equipment.check.get().cloned() {
+            let manifest = manifest.clone();
+            blocking(move || check(&manifest)).await.unwrap_or(Ok(()))?;
+        }
         let plugin = manifest.id.shared();
         let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin)).map(Arc::new);
         let enforced = cgroup
@@ -114,7 +119,7 @@ impl Child {
     /// [`Limits::ready_time`]: crate::base::settings::Limits::ready_time
     ///
     /// # Errors
-    /// `Timeout`: it did not get ready in time. `Upstream`: what it says cannot be; the message says why.
+    /// `Upstream`: it did not get ready in time, or what it says cannot be; the message says which.
     pub fn readiness(&mut self) -> impl Future<Output = Result<u16>> + Send + use<> {
         let (heard, ear, family) = (self.heard.take(), self.ear.clone(), self.family.clone());
         let (equipment, plugin) = (self.equipment.clone(), self.plugin.clone());
@@ -147,7 +152,7 @@ impl Child {
                          \"port\": N}} once it listens{almost}",
                         limit.as_secs_f64()
                     );
-                    Err(Error::new(Kind::Timeout, message))
+                    Err(Error::new(Kind::Upstream, message))
                 }
             }
         }
@@ -212,16 +217,16 @@ impl Child {
         self.strike_out().await;
     }
 
-    /// The last lines that it wrote to standard error, indented; empty when there were none.
-    pub fn last_words(&self) -> String {
+    /// A failure together with the last lines that it wrote to standard error, each on a line of its own.
+    pub fn explain(&self, error: &Error) -> Error {
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<&[u8]> = words.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-        let mut text = String::new();
+        let mut text = error.message().to_owned();
         for line in &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..] {
             // A String takes everything.
             let _ = write!(text, "\n  | {}", escaped(line));
         }
-        text
+        Error::new(error.kind(), text)
     }
 
     /// What it may use.
@@ -278,6 +283,15 @@ impl Child {
     }
 }
 
+/// How a process has ended, as a part of a sentence.
+pub fn how_ended(status: Option<ExitStatus>) -> String {
+    match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) => format!("ended with exit code {code}"),
+        Some((_, Some(signal))) => format!("was ended by signal {signal}"),
+        _ => "ended".to_owned(),
+    }
+}
+
 /// What is to be started for a plugin.
 fn order(equipment: &Equipment, manifest: &ChildManifest, cgroup: Option<&Cgroup>) -> Result<Order> {
     let program = manifest.command.first().map_or("", String::as_str);
@@ -307,12 +321,15 @@ fn order(equipment: &Equipment, manifest: &ChildManifest, cgroup: Option<&Cgroup
     })
 }
 
+/// What listens to a child's output, beside its log.
+type Listeners = (Arc<Mutex<Ear>>, oneshot::Sender<Heard>, Arc<Mutex<Vec<u8>>>);
+
 /// Reads both of its outputs for ever: a child whose pipe is full stands still.
 fn drains(
     process: &mut tokio::process::Child,
     log: &ChildLog,
     equipment: &Equipment,
-    (ear, told, last_words): (Arc<Mutex<Ear>>, oneshot::Sender<Heard>, Arc<Mutex<Vec<u8>>>),
+    (ear, told, last_words): Listeners,
 ) -> Vec<JoinHandle<Option<()>>> {
     let mut drains = Vec::new();
     if let Some(output) = process.stdout.take() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::name::PluginId;
@@ -80,6 +80,8 @@ pub struct Status {
     pub pid: Option<i32>,
     /// Its port, while it is ready.
     pub port: Option<u16>,
+    /// How long the last start took that made it ready.
+    pub start_time: Option<Duration>,
     /// How often it was started.
     pub runs: u64,
     /// How often it failed in a row.
@@ -132,17 +134,26 @@ pub struct Desk {
     manifest: Mutex<Arc<ChildManifest>>,
     wishes: mpsc::Sender<Wish>,
     changed: watch::Sender<State>,
+    news: broadcast::Sender<News>,
 }
+
+/// A child that is in another state: its plugin, and the state.
+pub type News = (PluginId, State);
 
 impl Desk {
     /// A desk for a child that was never started, and the other end of its way in.
-    pub fn new(manifest: ChildManifest, log: ChildLog) -> (Arc<Self>, mpsc::Receiver<Wish>) {
+    pub fn new(
+        manifest: ChildManifest,
+        log: ChildLog,
+        news: broadcast::Sender<News>,
+    ) -> (Arc<Self>, mpsc::Receiver<Wish>) {
         let (wishes, taken) = mpsc::channel(WISHES);
         let status = Status {
             state: State::Stopped,
             since: OffsetDateTime::now_utc(),
             pid: None,
             port: None,
+            start_time: None,
             runs: 0,
             failures: 0,
             error: None,
@@ -157,6 +168,7 @@ impl Desk {
             manifest: Mutex::new(Arc::new(manifest)),
             wishes,
             changed: watch::Sender::new(State::Stopped),
+            news,
         };
         (Arc::new(desk), taken)
     }
@@ -219,6 +231,8 @@ impl Desk {
         drop(status);
         if after != before {
             self.changed.send_replace(after);
+            // It fails only when nobody listens.
+            let _ = self.news.send((self.id.clone(), after));
         }
     }
 

@@ -15,12 +15,16 @@ use crate::engine::process::cgroup::Cgroups;
 use crate::engine::process::family::Table;
 use crate::engine::process::guard::Guard;
 use crate::engine::process::leftovers::Leftovers;
+use crate::engine::process::manifest::ChildManifest;
 use crate::engine::process::spawn::{Spawner, Surroundings};
 
 /// Children that begin at once when the host starts.
 const AT_ONCE: usize = 4;
 /// How old a look at all processes may be to be of use once more.
 const FRESH: Duration = Duration::from_millis(900);
+
+/// Looks at the files of a child that is about to start; may block.
+pub type Check = Arc<dyn Fn(&ChildManifest) -> Result<()> + Send + Sync>;
 
 /// What children are started and watched with.
 pub struct Equipment {
@@ -40,6 +44,8 @@ pub struct Equipment {
     pub logs: PathBuf,
     /// Places for children that begin when the host starts.
     pub places: Arc<Semaphore>,
+    /// What has to agree before a child starts.
+    pub check: OnceLock<Check>,
     spawner: OnceLock<Spawner>,
     /// The host's own port; 0 as long as it has none.
     port: AtomicU16,
@@ -59,6 +65,7 @@ impl Equipment {
             leftovers,
             logs,
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            check: OnceLock::new(),
             spawner: OnceLock::new(),
             port: AtomicU16::new(0),
             table: Mutex::default(),

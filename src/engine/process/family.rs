@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use procfs::process::{Process, all_processes};
-use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getsid, kill_process, pidfd_open, pidfd_send_signal};
 
 /// One process that runs; what has ended and was not waited for yet is none.
 #[derive(Clone, Copy, Debug)]
@@ -152,9 +152,14 @@ pub fn usage(members: &[Entry]) -> Usage {
 /// Ends this very process, and none that has got its id since.
 fn kill(entry: Entry) {
     let Some(pid) = Pid::from_raw(entry.pid) else { return };
-    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if started(entry.pid) == Some(entry.started) {
-        // It fails only when the process has ended by itself.
-        let _ = pidfd_send_signal(handle, Signal::KILL);
+    // What the handle was opened for is looked at after that, so that it cannot be another's.
+    let handle = pidfd_open(pid, PidfdFlags::empty());
+    if started(entry.pid) != Some(entry.started) {
+        return;
     }
+    // Each fails only when the process has ended by itself.
+    let _ = match handle {
+        Ok(handle) => pidfd_send_signal(handle, Signal::KILL),
+        Err(_) => kill_process(pid, Signal::KILL),
+    };
 }

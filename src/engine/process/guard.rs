@@ -130,6 +130,8 @@ impl Running {
 
 fn start() -> io::Result<Running> {
     let (reader, writer) = io::pipe()?;
+    // A guard that somebody has suspended must hold up nobody: then a line is lost.
+    rustix::io::ioctl_fionbio(&writer, true)?;
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(SCRIPT).arg("plugbay-guard").env_clear().current_dir("/").process_group(0);
     command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null());

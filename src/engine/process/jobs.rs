@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::engine::process::job_log::JobLog;
@@ -111,6 +111,8 @@ pub struct Job {
     /// What its commands say.
     pub log: JobLog,
     state: Arc<Mutex<State>>,
+    /// Told at each step, while the state is locked.
+    reached: watch::Sender<Progress>,
 }
 
 struct State {
@@ -149,7 +151,13 @@ struct Failure {
 impl Job {
     /// Says how far it is.
     pub fn reach(&self, progress: Progress) {
-        self.state().progress = progress;
+        self.set(&mut self.state(), progress);
+    }
+
+    /// Resolves when it is no longer as far as `seen`, the word of a [`Progress`].
+    pub async fn moved_on(&self, seen: &str) {
+        // It fails when the job is gone, which it is not while it is asked.
+        let _ = self.reached.subscribe().wait_for(|progress| word(*progress) != seen).await;
     }
 
     /// Shows what is to be reviewed; whoever confirms it is heard through what is returned. An error when it is dropped.
@@ -158,7 +166,7 @@ impl Job {
         let mut state = self.state();
         state.plugin = Some(review.id.clone());
         state.review = Some(review);
-        state.progress = Progress::Review;
+        self.set(&mut state, Progress::Review);
         state.reviewer = (!state.called_off).then_some(sender);
         receiver
     }
@@ -171,7 +179,7 @@ impl Job {
         let mut state = self.state();
         let heard = state.reviewer.take().is_some_and(|reviewer| reviewer.send(leave).is_ok());
         if heard {
-            state.progress = Progress::Building;
+            self.set(&mut state, Progress::Building);
             return Ok(());
         }
         let message = format!("job {} waits for no confirmation: its state is {}", self.id, word(state.progress));
@@ -200,12 +208,12 @@ impl Job {
         match outcome {
             Ok(plugin) => {
                 state.plugin = Some(plugin);
-                state.progress = Progress::Done;
+                self.set(&mut state, Progress::Done);
             }
-            Err(error) if error.kind() == Kind::Cancelled => state.progress = Progress::Cancelled,
+            Err(error) if error.kind() == Kind::Cancelled => self.set(&mut state, Progress::Cancelled),
             Err(error) => {
                 state.error = Some(error);
-                state.progress = Progress::Failed;
+                self.set(&mut state, Progress::Failed);
             }
         }
     }
@@ -225,6 +233,11 @@ impl Job {
             error: error.map(|error| Failure { code: error.kind().code(), message: error.message().to_owned() }),
             log,
         }
+    }
+
+    fn set(&self, state: &mut State, progress: Progress) {
+        state.progress = progress;
+        self.reached.send_replace(progress);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -269,7 +282,12 @@ impl Jobs {
             error: None,
         };
         let id = format!("{JOB_PREFIX}{}", random_text()?);
-        let job = Job { id: id.into(), log: JobLog::new(LOG_BYTES), state: Arc::new(Mutex::new(state)) };
+        let job = Job {
+            id: id.into(),
+            log: JobLog::new(LOG_BYTES),
+            state: Arc::new(Mutex::new(state)),
+            reached: watch::Sender::new(Progress::Fetching),
+        };
         all.push_back(job.clone());
         Ok(job)
     }

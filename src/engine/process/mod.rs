@@ -16,14 +16,15 @@ pub mod port; // 2.00
 pub mod ready; // 2.00
 pub mod swap; // 2.00
 pub mod command; // 2.01
+pub mod desk; // 2.01
 pub mod integrity; // 2.01
 pub mod jobs; // 2.01
 pub mod leftovers; // 2.01
 pub mod spawn; // 2.01
-pub mod desk; // 2.01
 pub mod equipment; // 2.02
 pub mod inspect; // 2.02
 pub mod tools; // 2.02
+pub mod waiters; // 2.02
 pub mod child; // 2.03
 pub mod staging; // 2.03
 pub mod prepare; // 2.04

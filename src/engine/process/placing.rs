@@ -85,6 +85,30 @@ impl Placing {
         }
     }
 
+    /// Refuses what was installed and has changed since.
+    ///
+    /// # Errors
+    /// `Unavailable`: its code is not what was installed, or cannot be read; or the registry of installed plugins is
+    /// damaged.
+    pub fn check(&self, manifest: &ChildManifest) -> Result<()> {
+        let id = manifest.id.as_str();
+        let current = Places::of(&self.home, id).current;
+        // One that lies elsewhere was never installed.
+        if current.canonicalize().ok().as_deref() != Some(&*manifest.folder) {
+            return Ok(());
+        }
+        let Some((_, record)) = self.installed.find(id)? else { return Ok(()) };
+        if digest_of(&current)? == record.digest {
+            return Ok(());
+        }
+        let message = format!(
+            "the code of plugin {id} has changed since it was installed, so it is not started: `plugbay update {id}` \
+             fetches it again from {}",
+            record.source
+        );
+        Err(Error::new(Kind::Unavailable, message))
+    }
+
     /// Whether what is installed is what was fetched, byte for byte.
     pub async fn is_current(&self, id: &str, record: &Record, review: &Review) -> bool {
         if record.commit.is_none() || record.commit != review.commit {

@@ -1,35 +1,36 @@
 //! The plugins that are processes of their own: all of them, by id.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http::{HeaderName, HeaderValue};
 use tokio::runtime::Handle;
+use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Limits;
 use crate::base::shutdown::Shutdown;
-use crate::engine::process::desk::{Change, Desk, Live, Status, Wish};
-use crate::engine::process::equipment::{Equipment, blocking};
+use crate::engine::process::desk::{Change, Desk, Live, News, State, Status, Wish};
+use crate::engine::process::equipment::{Check, Equipment, blocking};
 use crate::engine::process::leftovers::Leftovers;
 use crate::engine::process::log::ChildLog;
 use crate::engine::process::manifest::ChildManifest;
 use crate::engine::process::supervisor::Supervisor;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::Registry;
+use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::switches::Switches;
 use crate::kernel::upstream::{Standing, Starting, Upstream, Upstreams};
 
-/// Gives the headers of a plugin's secrets, as they are now; fails when they cannot be read.
-pub type SecretsOf = Arc<dyn Fn(&str) -> Result<Arc<[(HeaderName, HeaderValue)]>> + Send + Sync>;
-
 /// The folder of the children's logs, in the home folder.
 const LOGS: &str = "logs";
+/// Changes of state that a listener may be behind.
+const NEWS_KEPT: usize = 256;
 /// So much of the time to stop is left for what comes after the children.
 const RESERVE: Duration = Duration::from_millis(300);
 
@@ -44,12 +45,13 @@ struct Shared {
     store: Store,
     registry: Registry,
     switches: Switches,
-    secrets: SecretsOf,
+    secrets: Secrets,
     runtime: OnceLock<Handle>,
     /// By plugin. Nothing is called while it is held.
     desks: Mutex<BTreeMap<String, Arc<Desk>>>,
     /// Whether children that are added begin at once.
     begun: AtomicBool,
+    news: broadcast::Sender<News>,
 }
 
 /// What is known of one child, with its plugin's manifest.
@@ -64,7 +66,7 @@ pub struct Report {
 
 impl Processes {
     /// No children yet; those that an earlier host has left behind in this home folder are ended first.
-    pub fn new(store: Store, registry: Registry, (limits, shutdown): (Limits, Shutdown), secrets: SecretsOf) -> Self {
+    pub fn new(store: Store, registry: Registry, (limits, shutdown): (Limits, Shutdown), secrets: Secrets) -> Self {
         let logs = store.home().join(LOGS);
         let (leftovers, left) = Leftovers::open(store.clone());
         if left > 0 {
@@ -79,6 +81,7 @@ impl Processes {
             runtime: OnceLock::new(),
             desks: Mutex::default(),
             begun: AtomicBool::new(false),
+            news: broadcast::Sender::new(NEWS_KEPT),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -97,6 +100,12 @@ impl Processes {
         Ok(())
     }
 
+    /// Lets `check` look at the files of each child before every start; what it refuses is not started. To be called once.
+    pub fn check_with(&self, check: Check) {
+        // Set twice only by one host, with one check.
+        let _ = self.shared.equipment.check.set(check);
+    }
+
     /// Takes in a plugin that the registry has. It begins with the others, or at once when they have begun.
     ///
     /// # Errors
@@ -110,7 +119,7 @@ impl Processes {
         }
         let id = manifest.id.clone();
         let log = ChildLog::open(&shared.equipment.logs, id.as_str());
-        let (desk, wishes) = Desk::new(manifest, log);
+        let (desk, wishes) = Desk::new(manifest, log, shared.news.clone());
         let before = shared.desks().insert(id.to_string(), desk.clone());
         let host = (shared.registry.clone(), shared.switches.clone());
         let supervisor = Supervisor::new(shared.equipment.clone(), host, desk.clone(), source.into(), wishes);
@@ -237,6 +246,19 @@ impl Processes {
         self.all_desks().iter().map(|desk| self.report_of(desk)).collect()
     }
 
+    /// Tells of every child that is in another state.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.shared.news.subscribe()
+    }
+
+    /// Resolves at each change of a child's state.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such plugin.
+    pub fn changes(&self, plugin: &str) -> Result<watch::Receiver<State>> {
+        self.desk(plugin).map(|desk| desk.changes())
+    }
+
     /// What a child wrote.
     ///
     /// # Errors
@@ -293,7 +315,8 @@ impl Processes {
             port: live.port,
             run: live.run,
             key: live.key.clone(),
-            secrets: (self.shared.secrets)(desk.id.as_str())?,
+            // A request without its secrets is of no use: it fails here, where the reason is known.
+            secrets: self.shared.secrets.headers(desk.id.as_str())?,
             answered: live.answered.clone(),
         })
     }
@@ -301,12 +324,15 @@ impl Processes {
 
 impl Upstreams for Processes {
     fn find(&self, plugin: &str) -> Starting<'_> {
-        let desk = self.desk(plugin);
+        let desk = match self.desk(plugin) {
+            Ok(desk) => desk,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        // The usual case is no more than a small box: it is asked with every request.
+        if let Some(live) = desk.live() {
+            return Box::pin(ready(self.upstream(&desk, &live)));
+        }
         Box::pin(async move {
-            let desk = desk?;
-            if let Some(live) = desk.live() {
-                return self.upstream(&desk, &live);
-            }
             let limit = self.shared.equipment.limits.ready_time;
             let found = timeout(limit, desk.ask(Wish::Find)).await.unwrap_or_else(|_| {
                 let seconds = limit.as_secs_f64();
@@ -321,12 +347,10 @@ impl Upstreams for Processes {
     }
 
     fn standing(&self, plugin: &str) -> Standing {
-        if !self.shared.desks().contains_key(plugin) {
-            Standing::Unknown
-        } else if self.shared.switches.enabled(plugin) {
-            Standing::Enabled
-        } else {
-            Standing::Disabled
+        match self.desk(plugin) {
+            Ok(desk) if desk.manifest().has_server() && self.shared.switches.enabled(plugin) => Standing::Enabled,
+            Ok(desk) if desk.manifest().has_server() => Standing::Disabled,
+            _ => Standing::Unknown,
         }
     }
 }

@@ -9,7 +9,6 @@
 //! A failure is an end before ready, or within ten seconds of ready without having answered a request. A run that has
 //! answered, or has lived so long, resets the count and the pause.
 
-use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -21,10 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::engine::process::child::Child;
+use crate::engine::process::child::{Child, how_ended};
 use crate::engine::process::desk::{Desk, Live, Reply, State, Wish};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::manifest::Restart;
+use crate::engine::process::waiters::{Waiter, Waiters};
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::Registry;
 use crate::kernel::switches::Switches;
@@ -51,13 +51,7 @@ pub struct Supervisor {
     wishes: mpsc::Receiver<Wish>,
     pauses: ExponentialBackoff,
     /// Who waits for the start that is under way.
-    waiting: Vec<Waiting>,
-}
-
-/// Somebody who waits for a start.
-enum Waiting {
-    Request(Reply<Arc<Live>>),
-    Person(Reply),
+    waiters: Waiters,
 }
 
 /// What comes next in a child's life.
@@ -96,7 +90,7 @@ impl Supervisor {
         source: Arc<str>,
         wishes: mpsc::Receiver<Wish>,
     ) -> Self {
-        Self { equipment, registry, switches, desk, source, wishes, pauses: pauses(), waiting: Vec::new() }
+        Self { equipment, registry, switches, desk, source, wishes, pauses: pauses(), waiters: Waiters::default() }
     }
 
     /// Lives until it is told to leave.
@@ -137,13 +131,13 @@ impl Supervisor {
             Wish::Begin => self.refusal().is_none().then_some(Next::Start(Crowd::Many)),
             Wish::Find(reply) => match self.refusal() {
                 Some(error) => answer(reply, Err(error)),
-                None => self.start_for(Waiting::Request(reply)),
+                None => self.start_for(Waiter::Request(reply)),
             },
             Wish::Start(reply) => {
                 self.forgive();
                 match self.unwanted() {
                     Some(error) => answer(reply, Err(error)),
-                    None => self.start_for(Waiting::Person(reply)),
+                    None => self.start_for(Waiter::Person(reply)),
                 }
             }
             Wish::Enable(reply) => match self.switch(true).await {
@@ -151,7 +145,7 @@ impl Supervisor {
                 Ok(()) if !self.desk.manifest().has_server() => answer(reply, Ok(())),
                 Ok(()) => {
                     self.forgive();
-                    self.start_for(Waiting::Person(reply))
+                    self.start_for(Waiter::Person(reply))
                 }
             },
             Wish::Stop(reply) => {
@@ -187,7 +181,7 @@ impl Supervisor {
                     }
                 }
                 match self.unwanted() {
-                    None => self.start_for(Waiting::Person(reply)),
+                    None => self.start_for(Waiter::Person(reply)),
                     Some(_) => answer(reply, Ok(())),
                 }
             }
@@ -199,8 +193,8 @@ impl Supervisor {
         }
     }
 
-    fn start_for(&mut self, waiting: Waiting) -> Option<Next> {
-        self.waiting.push(waiting);
+    fn start_for(&mut self, waiter: Waiter) -> Option<Next> {
+        self.waiters.add(waiter);
         Some(Next::Start(Crowd::Alone))
     }
 
@@ -214,6 +208,7 @@ impl Supervisor {
                 Err(wish) => return self.interrupted(wish).await,
             }
         }
+        let began = Instant::now();
         let (manifest, run) = (self.desk.manifest(), self.desk.status().runs + 1);
         self.desk.change(|status| status.runs = run);
         let mut child = match Child::start(&self.equipment, &manifest, &self.desk.log).await {
@@ -228,7 +223,7 @@ impl Supervisor {
                 biased;
                 ended = child.exited() => break Turn::Ended(ended),
                 ready = &mut ready => break Turn::Ready(ready),
-                wish = self.wishes.recv() => match wish.map(|wish| self.join(wish)) {
+                wish = self.wishes.recv() => match wish.map(|wish| self.waiters.join(wish)) {
                     None => break Turn::Told(leave()),
                     Some(Some(wish)) => break Turn::Told(wish),
                     Some(None) => {}
@@ -238,12 +233,13 @@ impl Supervisor {
         };
         match turn {
             Turn::Ready(Ok(port)) => {
+                self.desk.change(|status| status.start_time = Some(began.elapsed()));
                 self.publish(&child, port, run);
                 Next::Serve(child)
             }
             Turn::Ready(Err(error)) => {
-                let error = with_last_words(&error, &child);
-                self.answer(&Err(error.clone()));
+                let error = child.explain(&error);
+                self.waiters.tell(&Err(error.clone()));
                 self.set(State::Stopping);
                 child.stop(self.equipment.limits.stop_grace).await;
                 self.failed(Stage::Startup, error)
@@ -251,8 +247,8 @@ impl Supervisor {
             Turn::Told(wish) => self.stop_for(child, wish).await,
             Turn::Ended(status) => {
                 child.bury().await;
-                let text = format!("the server of plugin {} {} before it was ready", self.desk.id, how(status));
-                let error = with_last_words(&Error::new(Kind::Upstream, text), &child);
+                let text = format!("the server of plugin {} {} before it was ready", self.desk.id, how_ended(status));
+                let error = child.explain(&Error::new(Kind::Upstream, text));
                 self.failed(Stage::Startup, error)
             }
             Turn::Broke(text) => self.failed(Stage::Startup, Error::new(Kind::Upstream, text)),
@@ -266,30 +262,13 @@ impl Supervisor {
         loop {
             tokio::select! {
                 place = &mut place => return Ok(place.ok()),
-                wish = self.wishes.recv() => match wish.map(|wish| self.join(wish)) {
+                wish = self.wishes.recv() => match wish.map(|wish| self.waiters.join(wish)) {
                     None => return Err(leave()),
                     Some(Some(wish)) => return Err(wish),
-                    Some(None) if self.waiting.is_empty() => {}
+                    Some(None) if self.waiters.is_empty() => {}
                     Some(None) => return Ok(None),
                 },
             }
-        }
-    }
-
-    /// Takes in who waits for the start that is under way. Gives back what ends it.
-    fn join(&mut self, wish: Wish) -> Option<Wish> {
-        match wish {
-            Wish::Begin => None,
-            Wish::Find(reply) => {
-                self.waiting.push(Waiting::Request(reply));
-                None
-            }
-            // It is enabled, else it would not start.
-            Wish::Start(reply) | Wish::Enable(reply) => {
-                self.waiting.push(Waiting::Person(reply));
-                None
-            }
-            other => Some(other),
         }
     }
 
@@ -343,11 +322,11 @@ impl Supervisor {
                     self.desk.id
                 )
             }
-            Turn::Ended(status) => format!("the server of plugin {} {}", self.desk.id, how(status)),
+            Turn::Ended(status) => format!("the server of plugin {} {}", self.desk.id, how_ended(status)),
             Turn::Ready(_) => String::new(),
         };
         child.bury().await;
-        let error = with_last_words(&Error::new(Kind::Upstream, text), &child);
+        let error = child.explain(&Error::new(Kind::Upstream, text));
         if good { self.ended(Stage::Run, error) } else { self.failed(Stage::Run, error) }
     }
 
@@ -358,7 +337,7 @@ impl Supervisor {
             _ => self.equipment.limits.stop_grace,
         };
         self.set(State::Stopping);
-        self.answer(&Err(self.interruption()));
+        self.waiters.tell(&Err(self.interruption()));
         child.stop(grace).await;
         self.desk.log.note("stopped");
         self.interrupted(wish).await
@@ -366,7 +345,7 @@ impl Supervisor {
 
     /// Does what is wished in place of what was under way, of which nothing is left.
     async fn interrupted(&mut self, wish: Wish) -> Next {
-        self.answer(&Err(self.interruption()));
+        self.waiters.tell(&Err(self.interruption()));
         self.set(State::Stopped);
         self.obey(wish).await.unwrap_or(Next::Rest(None))
     }
@@ -388,7 +367,7 @@ impl Supervisor {
         let state = if is_last { State::Failed } else { State::Waiting };
         self.desk.change(|status| status.error = Some((stage, error.clone())));
         self.set(state);
-        self.answer(&Err(self.unavailable(&error)));
+        self.waiters.tell(&Err(self.unavailable(&error)));
         match restart {
             // The jitter comes on top.
             Restart::Always if !is_last => Next::Rest(self.pauses.next().map(|pause| pause.min(PAUSE.1))),
@@ -405,17 +384,7 @@ impl Supervisor {
             status.port = Some(port);
         });
         self.desk.log.note(&format!("run {run} is ready at port {port}"));
-        self.answer(&Ok(live));
-    }
-
-    /// Tells all who wait how the start has ended.
-    fn answer(&mut self, outcome: &Result<Arc<Live>>) {
-        for waiting in self.waiting.drain(..) {
-            match waiting {
-                Waiting::Request(reply) => _ = answer(reply, outcome.clone()),
-                Waiting::Person(reply) => _ = answer(reply, outcome.as_ref().map(drop).map_err(Clone::clone)),
-            }
-        }
+        self.waiters.tell(&Ok(live));
     }
 
     /// Why a request does not start it; `None` when it does.
@@ -516,17 +485,4 @@ fn pauses() -> ExponentialBackoff {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-fn with_last_words(error: &Error, child: &Child) -> Error {
-    Error::new(error.kind(), format!("{error}{}", child.last_words()))
-}
-
-/// How a process has ended, as a part of a sentence.
-fn how(status: Option<ExitStatus>) -> String {
-    match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) => format!("ended with exit code {code}"),
-        Some((_, Some(signal))) => format!("was ended by signal {signal}"),
-        _ => "ended".to_owned(),
-    }
 }

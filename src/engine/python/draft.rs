@@ -2,6 +2,7 @@
 
 #![expect(clippy::too_many_arguments, reason = "what the package passes, field by field, from one place each")]
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -263,6 +264,7 @@ impl DraftFace {
         specifier_template: Option<&str>,
         group: Option<&str>,
         timeout_s: f64,
+        concurrency: Option<usize>,
         handler: Bound<'_, PyAny>,
         wants_context: bool,
         is_async: bool,
@@ -282,6 +284,13 @@ impl DraftFace {
                 format!("timeout_s of tool {name} is {timeout_s}: give seconds above 0, at most 86400"),
             ))
         })?;
+        let concurrency = concurrency.map(|number| {
+            NonZeroUsize::new(number).ok_or_else(|| {
+                let message = format!("max_concurrency of tool {name} is 0: give a whole number from 1, or None");
+                fail(Error::new(Kind::Invalid, message))
+            })
+        });
+        let concurrency = concurrency.transpose()?;
         let context = if wants_context { Context::Wanted } else { Context::Unwanted };
         let handler = PythonTool::new(self.engine.bridge.clone(), self.hold(handler, place(is_async)), context);
         let tool = Tool {
@@ -293,6 +302,7 @@ impl DraftFace {
             specifier_template: specifier_template.map(Template::parse).transpose().map_err(fail)?,
             group: group.map(Into::into),
             timeout,
+            concurrency,
             handler: Arc::new(handler),
         };
         self.fill(py, |draft| draft.add_tool(tool))

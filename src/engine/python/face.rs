@@ -2,6 +2,7 @@
 
 #![expect(clippy::too_many_arguments, reason = "what Python passes, by name or position, from one place each")]
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::handler::RouteNote;
 use crate::kernel::provider::{Format, describe_all, provider_names};
 use crate::kernel::registry::Engine;
+use crate::kernel::search::search;
 use crate::kernel::specifier::Template;
 
 fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
@@ -103,6 +105,7 @@ pub fn plugins(py: Python<'_>) -> PyResult<Vec<PluginRow>> {
             Engine::Python => "python",
             Engine::Process => "process",
             Engine::Native => "native",
+            Engine::Mcp => "mcp",
         };
         (
             manifest.id.to_string(),
@@ -137,9 +140,20 @@ pub fn tools(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         row.set_item("fingerprint", snapshot.identity(tool.name.as_str()).map(|it| it.fingerprint.to_string()))?;
         row.set_item("group", tool.group.as_deref())?;
         row.set_item("timeout_s", tool.timeout.as_secs_f64())?;
+        row.set_item("max_concurrency", tool.concurrency.map(NonZeroUsize::get))?;
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// The names of the tools that have these words, the best first.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge.
+#[pyfunction]
+pub fn search_tools(py: Python<'_>, text: &str) -> PyResult<Vec<String>> {
+    let snapshot = engine(py)?.registry.snapshot();
+    Ok(search(&snapshot, text).into_iter().map(|tool| tool.name.to_string()).collect())
 }
 
 /// The channels, by name: `(name, plugin)`.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::base::error::Result;
 use crate::base::json::Json;
@@ -159,7 +161,7 @@ impl HookHandler for PythonHook {
     }
 }
 
-/// A function that gives a text, called with keyword arguments from a JSON object.
+/// A function that gives a text or bytes, called with keyword arguments from a JSON object.
 pub struct PythonText {
     bridge: Bridge,
     handler: Handler,
@@ -180,10 +182,20 @@ impl TextHandler for PythonText {
                 let arguments = json_into_python(py, &arguments)?;
                 target.call((), Some(arguments.cast()?))
             },
-            json_outcome,
+            text_outcome,
         );
         Box::pin(answer)
     }
+}
+
+/// The same as [`json_outcome`] for a text: bytes, which JSON has no word for, become `{"blob": BASE64}`.
+fn text_outcome(py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Result<Json> {
+    if let Ok(value) = &outcome
+        && let Ok(bytes) = value.cast::<PyBytes>()
+    {
+        return Ok(Json::of(&serde_json::json!({ "blob": BASE64_STANDARD.encode(bytes.as_bytes()) })));
+    }
+    json_outcome(py, outcome)
 }
 
 /// What a handler returned as JSON, or what it raised as an error.

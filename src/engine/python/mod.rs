@@ -34,3 +34,4 @@ pub mod compiled; // 2.08
 pub mod plan; // 2.085
 pub mod draft; // 2.09
 pub mod face; // 2.095
+pub mod relay; // 2.21

@@ -1,0 +1,112 @@
+//! `/mcp`: the Model Context Protocol, both eras on one path, behind the same gate as every route.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::Body as AxumBody;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::shutdown::Shutdown;
+use crate::edge::failure::Failure;
+use crate::edge::mcp_auth::PATH;
+use crate::edge::mcp_handler::Handler;
+use crate::edge::mcp_sessions::Sessions;
+use crate::edge::parts::Parts;
+use crate::edge::routes;
+use crate::kernel::call::Caller;
+
+/// So many sessions of the old era may be open.
+const SESSIONS: usize = 1000;
+
+/// What answers on this path. Cloning is cheap.
+#[derive(Clone)]
+struct Endpoint {
+    parts: Parts,
+    sessions: Sessions,
+    service: StreamableHttpService<Handler, Sessions>,
+}
+
+/// The route of MCP. The gate in front has put the [`Caller`] into the request's extensions.
+pub fn router(parts: Parts) -> axum::Router {
+    let sessions = Sessions::new(SESSIONS);
+    let handler = Handler::new(&parts, sessions.clone());
+    // `Host` and `Origin` were checked by the gate; the clock of a stop is ours as well.
+    let config = StreamableHttpServerConfig::default()
+        .disable_allowed_hosts()
+        .disable_allowed_origins()
+        .with_json_response(true)
+        .with_max_request_body_bytes(parts.settings.limits.body_bytes)
+        .with_cancellation_token(CancellationToken::new());
+    let service = StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(sessions.clone()), config);
+    axum::Router::new().route(PATH, any(answer)).with_state(Endpoint { parts, sessions, service })
+}
+
+/// Answers one request. A client that goes away drops the answer, which cancels the call.
+async fn answer(
+    State(endpoint): State<Endpoint>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Failure> {
+    routes::awake(&endpoint.parts)?;
+    endpoint.sessions.check(request.headers(), &caller)?;
+    let (is_get, is_delete) = (request.method() == Method::GET, request.method() == Method::DELETE);
+    let mut response = endpoint.service.handle(request).await;
+    if is_delete && response.status() == StatusCode::ACCEPTED {
+        // The session is closed by now; clients take 202 for a failure.
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    if !is_stream {
+        return Ok(response.map(AxumBody::new));
+    }
+    let shutdown = endpoint.parts.shutdown.clone();
+    Ok(response.map(|body| AxumBody::new(Bounded { body, end: Box::pin(end_of(caller, is_get, shutdown)) })))
+}
+
+/// Resolves when a stream has to end: its principal's token was taken back, or, where it belongs to no call, the host
+/// stops.
+async fn end_of(caller: Caller, is_get: bool, shutdown: Shutdown) {
+    let stopping = async {
+        match is_get {
+            true => shutdown.stopping().await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = caller.principal.revoked() => {}
+        () = stopping => {}
+    }
+}
+
+/// A body that ends when something else does.
+struct Bounded<B> {
+    body: B,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Bounded<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,424 @@
+//! What MCP asks, answered: lists from the catalogue, calls through the toolbox, resources and prompts from plugins.
+//!
+//! The protocol itself (messages, eras, streams) is `rmcp`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts as Head;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CompletionInfo,
+    Extensions, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig, SubscriptionFilter,
+    Tool,
+};
+use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
+use rmcp::{ErrorData, ServerHandler};
+use serde_json::Map;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
+use crate::base::log;
+use crate::base::name::ToolName;
+use crate::base::shutdown::Shutdown;
+use crate::edge::mcp_asking::{self, Manner};
+use crate::edge::mcp_catalogue::{Changes, Shelf};
+use crate::edge::mcp_content::{self, Era, Promise};
+use crate::edge::mcp_progress::Reporter;
+use crate::edge::mcp_prompts;
+use crate::edge::mcp_sessions::{Sessions, caller_of};
+use crate::edge::parts::Parts;
+use crate::edge::uri_template::{is_template, matched};
+use crate::kernel::approvals::Approval;
+use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
+use crate::kernel::contribution::Resource;
+use crate::kernel::gate::Patience;
+use crate::kernel::guarded::Guarded;
+use crate::kernel::handler::Answer;
+use crate::kernel::registry::{Plugin, Registry};
+use crate::kernel::toolbox::{Ended, Toolbox};
+
+/// What a client is told of this server when it connects.
+const INSTRUCTIONS: &str = "The tools of this host's plugins. A tool without readOnlyHint changes something: a person may \
+                            be asked before it runs, so that its call takes longer, or is refused.";
+
+/// Answers the requests of MCP clients. Cloning is cheap.
+#[derive(Clone)]
+pub struct Handler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    toolbox: Toolbox,
+    shutdown: Shutdown,
+    sessions: Sessions,
+    shelf: Shelf,
+    config: ServerConfig,
+    /// Clients whose own answers count as those of the person before them.
+    trusted: Vec<Box<str>>,
+    call_time: Duration,
+}
+
+impl Handler {
+    /// A handler for the tools of `parts`.
+    pub fn new(parts: &Parts, sessions: Sessions) -> Self {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_completions()
+            .build();
+        let config = ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("plugbay", env!("CARGO_PKG_VERSION")).with_title("Plugbay"))
+            .with_instructions(INSTRUCTIONS);
+        let shared = Shared {
+            registry: parts.registry.clone(),
+            toolbox: parts.toolbox.clone(),
+            shutdown: parts.shutdown.clone(),
+            sessions,
+            shelf: Shelf::new(parts.registry.clone()),
+            config,
+            trusted: parts.settings.permissions.trusted_clients.clone(),
+            call_time: parts.settings.limits.call_time,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    async fn call(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let era = era_of(context.protocol_version());
+        let caller = asking(&context.extensions)?;
+        let tool = ToolName::parse(&request.name).map_err(|error| refused(&error))?;
+        let promise = match self.shared.shelf.now().tool(tool.as_str()) {
+            Some(Tool { output_schema: Some(_), .. }) => Promise::Made,
+            _ => Promise::None,
+        };
+        let reporter = context.meta.get_progress_token().map(|token| Reporter::new(context.peer.clone(), token));
+        let progress = reporter.as_ref().map(Reporter::progress);
+        let is_trusted = self.shared.trusted.iter().any(|name| **name == *caller.principal.name());
+        let manner = Manner::of(context.client_capabilities(), is_trusted);
+        let gate = self.shared.toolbox.gate();
+        let comes_back = mcp_asking::comes_back(gate, manner, &caller.principal, &request);
+        let (notice, asked) = mcp_asking::notice(progress.clone());
+        let most = match (manner, era) {
+            // The question is the answer; the client puts it and comes back.
+            (Manner::Form | Manner::Address, Era::Modern) if !comes_back => Some(Duration::ZERO),
+            (Manner::Form | Manner::Address, Era::Legacy) => None,
+            _ if progress.is_some() && !comes_back => None,
+            _ => Some(mcp_asking::WAIT),
+        };
+        let patience = Patience { most, notice: Some(notice) };
+        let call = ToolCall {
+            tool,
+            arguments: Arguments::of(request.arguments.unwrap_or_default()),
+            principal: caller.principal.clone(),
+            door: Door::Mcp,
+            progress,
+        };
+        let run = async {
+            let mut run = std::pin::pin!(self.shared.toolbox.run_patiently(call, &patience));
+            if era == Era::Modern || manner == Manner::Unasked {
+                return run.await;
+            }
+            let ask = mcp_asking::ask(&context.peer, gate, manner, asked);
+            tokio::select! {
+                ended = &mut run => ended,
+                () = ask => Err(Error::new(Kind::Internal, "asking a person has ended")),
+            }
+        };
+        let outcome = match reporter {
+            None => until(&context.ct, run).await,
+            // What the tool has said is sent before its result: nothing may follow that.
+            Some(reporter) => until(&context.ct, reporter.report_while(run)).await,
+        };
+        match outcome {
+            Ok(Ended::Done(result)) => Ok(mcp_content::result(&result, promise, era).into()),
+            Ok(Ended::Pending(approval)) => {
+                let question = mcp_asking::input_required(manner, &approval).filter(|_| most == Some(Duration::ZERO));
+                Ok(question.map_or_else(|| pending(&approval, promise).into(), Into::into))
+            }
+            Err(error) => {
+                log::report(&error);
+                match error.kind() {
+                    Kind::NotFound | Kind::Internal | Kind::Cancelled => Err(refused(&error)),
+                    _ => Ok(mcp_content::failure(&error, promise).into()),
+                }
+            }
+        }
+    }
+
+    async fn read(&self, uri: &str, ct: &CancellationToken) -> Result<ReadResourceResponse, ErrorData> {
+        let snapshot = self.shared.registry.snapshot();
+        let found = snapshot.plugins().iter().find_map(|plugin| {
+            let mut resources = plugin.offers.resources.iter().filter(|resource| !is_template(&resource.uri));
+            resources.find(|resource| *resource.uri == *uri).map(|resource| (plugin, resource, Map::new()))
+        });
+        let found = found.or_else(|| {
+            snapshot.plugins().iter().find_map(|plugin| {
+                let mut resources = plugin.offers.resources.iter().filter(|resource| is_template(&resource.uri));
+                resources.find_map(|resource| Some((plugin, resource, matched(&resource.uri, uri)?)))
+            })
+        });
+        let Some((plugin, resource, arguments)) = found else {
+            let data = serde_json::json!({ "uri": uri });
+            return Err(ErrorData::resource_not_found("no plugin offers this resource", Some(data)));
+        };
+        let Resource { handler, mime_type, .. } = resource;
+        let content = self.ask(plugin, || handler.read(Json::of(&arguments)), ct).await?;
+        Ok(mcp_content::resource(&content, uri, mime_type.as_deref()).into())
+    }
+
+    async fn render(
+        &self,
+        request: GetPromptRequestParams,
+        ct: &CancellationToken,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let snapshot = self.shared.registry.snapshot();
+        let found = snapshot.plugins().iter().find_map(|plugin| {
+            plugin.offers.prompts.iter().find(|prompt| *prompt.name == request.name).map(|prompt| (plugin, prompt))
+        });
+        let Some((plugin, prompt)) = found else {
+            return Err(no_prompt(&request.name));
+        };
+        let arguments = request.arguments.unwrap_or_default();
+        mcp_prompts::check(prompt, &arguments).map_err(|error| refused(&error))?;
+        let content = self.ask(plugin, || prompt.handler.read(Json::of(&arguments)), ct).await?;
+        let blame = |error: Error| error.blame(plugin.manifest.id.shared());
+        Ok(mcp_content::prompt(&content, &prompt.description).map_err(blame).map_err(|error| failed(&error))?.into())
+    }
+
+    /// Asks a plugin for a text, within the time of a call.
+    async fn ask(
+        &self,
+        plugin: &Plugin,
+        handler: impl FnOnce() -> Answer<Json>,
+        ct: &CancellationToken,
+    ) -> Result<Json, ErrorData> {
+        let limit = self.shared.call_time;
+        let answer = async {
+            tokio::time::timeout(limit, Guarded::ask(handler)).await.unwrap_or_else(|_| {
+                Err(Error::new(Kind::Timeout, format!("the plugin gave no answer within {} s", limit.as_secs_f64())))
+            })
+        };
+        let blame = |error: Error| error.blame(plugin.manifest.id.shared());
+        until(ct, answer).await.map_err(blame).map_err(|error| failed(&error))
+    }
+
+    /// Tells `told` which lists have changed, at each commit, until it says no more or `ended` resolves.
+    async fn watch<F, T>(&self, ended: impl Future<Output = ()>, told: F)
+    where
+        F: Fn(Changes) -> T,
+        T: Future<Output = bool>,
+    {
+        let mut commits = self.shared.registry.changes();
+        let mut known = self.shared.shelf.now();
+        let mut ended = std::pin::pin!(ended);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut ended => return,
+                () = self.shared.shutdown.stopping() => return,
+                changed = commits.changed() => if changed.is_err() { return },
+            }
+            let now = self.shared.shelf.now();
+            let changes = known.changes(&now);
+            known = now;
+            if !told(changes).await {
+                return;
+            }
+        }
+    }
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        self.shared.config.clone()
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.shared.shelf.now().tool(name).cloned()
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let (tools, next) =
+            self.shared.shelf.now().tools(cursor(request.as_ref()), era_of(context.protocol_version()))?;
+        let mut result = ListToolsResult::with_all_items(tools);
+        result.next_cursor = next;
+        Ok(result)
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        self.call(request, context).await
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let (resources, next) = self.shared.shelf.now().resources(cursor(request.as_ref()))?;
+        let mut result = ListResourcesResult::with_all_items(resources);
+        result.next_cursor = next;
+        Ok(result)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let (templates, next) = self.shared.shelf.now().templates(cursor(request.as_ref()))?;
+        let mut result = ListResourceTemplatesResult::with_all_items(templates);
+        result.next_cursor = next;
+        Ok(result)
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        self.read(&request.uri, &context.ct).await
+    }
+
+    async fn list_prompts(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let (prompts, next) = self.shared.shelf.now().prompts(cursor(request.as_ref()))?;
+        let mut result = ListPromptsResult::with_all_items(prompts);
+        result.next_cursor = next;
+        Ok(result)
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        self.render(request, &context.ct).await
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let Reference::Prompt(prompt) = &request.r#ref else { return Ok(CompleteResult::default()) };
+        let snapshot = self.shared.registry.snapshot();
+        let mut prompts = snapshot.plugins().iter().flat_map(|plugin| &plugin.offers.prompts);
+        let found = prompts.find(|offered| *offered.name == prompt.name).ok_or_else(|| no_prompt(&prompt.name))?;
+        let values = mcp_prompts::completions(found, &request.argument);
+        Ok(CompleteResult::new(CompletionInfo::with_all_values(values).unwrap_or_default()))
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        let mut accepted = requested.clone();
+        // What a resource holds is the plugin's, which has no way to say that it changed.
+        accepted.resource_subscriptions = None;
+        Some(accepted)
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let sink = context.sink();
+        let told = async |changes: Changes| {
+            let accepted = sink.accepted();
+            (!changes.tools
+                || accepted.tools_list_changed != Some(true)
+                || sink.notify_tool_list_changed().await.is_ok())
+                && (!changes.prompts
+                    || accepted.prompts_list_changed != Some(true)
+                    || sink.notify_prompt_list_changed().await.is_ok())
+                && (!changes.resources
+                    || accepted.resources_list_changed != Some(true)
+                    || sink.notify_resource_list_changed().await.is_ok())
+        };
+        self.watch(context.cancelled(), told).await;
+        Ok(())
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let ended = context.extensions.get::<Head>().and_then(|head| self.shared.sessions.end_of(head));
+        let Some(ended) = ended else { return };
+        let (handler, peer) = (self.clone(), context.peer);
+        self.shared.shutdown.spawn("mcp-session", async move {
+            handler.watch(ended.cancelled(), |changes| announce(peer.clone(), changes)).await;
+        });
+    }
+}
+
+/// Tells a client of the old era which lists have changed; whether it is still there.
+async fn announce(peer: Peer<RoleServer>, changes: Changes) -> bool {
+    (!changes.tools || peer.notify_tool_list_changed().await.is_ok())
+        && (!changes.prompts || peer.notify_prompt_list_changed().await.is_ok())
+        && (!changes.resources || peer.notify_resource_list_changed().await.is_ok())
+}
+
+/// Waits for an outcome, but no longer than the client does.
+async fn until<T>(ct: &CancellationToken, outcome: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        outcome = outcome => outcome,
+        () = ct.cancelled() => Err(Error::new(Kind::Cancelled, "the call was cancelled")),
+    }
+}
+
+fn asking(extensions: &Extensions) -> Result<&Caller, ErrorData> {
+    caller_of(extensions).ok_or_else(|| ErrorData::internal_error("the request came without a caller", None))
+}
+
+fn era_of(version: Option<ProtocolVersion>) -> Era {
+    match version {
+        Some(version) if version.as_str() >= ProtocolVersion::V_2026_07_28.as_str() => Era::Modern,
+        _ => Era::Legacy,
+    }
+}
+
+fn cursor(request: Option<&PaginatedRequestParams>) -> Option<&str> {
+    request?.cursor.as_deref()
+}
+
+/// A call that nobody has answered in time; the same call joins its approval.
+fn pending(approval: &Approval, promise: Promise) -> CallToolResult {
+    let tool = &approval.question.subject.tool;
+    let message = format!("{tool} waits for a person's leave: let them answer at {}, then call it again", approval.url);
+    mcp_content::failed("approval_pending", &message, promise)
+}
+
+fn no_prompt(name: &str) -> ErrorData {
+    let shown: String = name.chars().take(80).collect();
+    ErrorData::invalid_params(format!("no plugin offers a prompt {shown:?}"), None)
+}
+
+/// A failure of a resource or a prompt, logged where it is not the caller's own.
+fn failed(error: &Error) -> ErrorData {
+    log::report(error);
+    refused(error)
+}
+
+/// A failure as the protocol has it, with the code that every door gives.
+fn refused(error: &Error) -> ErrorData {
+    let data = Some(serde_json::json!({ "code": error.kind().code() }));
+    match error.kind() {
+        Kind::NotFound | Kind::Invalid | Kind::Malformed => ErrorData::invalid_params(error.message().to_owned(), data),
+        _ => ErrorData::internal_error(error.message().to_owned(), data),
+    }
+}

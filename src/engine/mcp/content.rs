@@ -1,0 +1,35 @@
+//! What an outside server's tool answers, as the JSON value that every door gives.
+
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Value, json};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::json::Json;
+
+/// A result's value: its structured content; else its text, read as JSON where it is an object or a list; else its
+/// blocks as `{"content": […]}`, which `/mcp` passes on as they are.
+///
+/// # Errors
+/// `Upstream`: the server says that the call failed; the message is its text.
+pub fn value(result: &CallToolResult) -> Result<Json> {
+    if result.is_error == Some(true) {
+        let text = texts(&result.content).join("\n");
+        let text = if text.is_empty() { "the tool failed and does not say why".to_owned() } else { text };
+        return Err(Error::new(Kind::Upstream, text));
+    }
+    if let Some(value) = &result.structured_content {
+        return Ok(Json::of(value));
+    }
+    match &result.content[..] {
+        [ContentBlock::Text(block)] => Ok(match serde_json::from_str::<Value>(&block.text) {
+            Ok(value @ (Value::Object(_) | Value::Array(_))) => Json::of(&value),
+            _ => Json::of(&block.text),
+        }),
+        [] => Ok(Json::NULL),
+        blocks => Ok(Json::of(&json!({ "content": blocks }))),
+    }
+}
+
+fn texts(blocks: &[ContentBlock]) -> Vec<&str> {
+    blocks.iter().filter_map(|block| block.as_text().map(|text| &*text.text)).collect()
+}

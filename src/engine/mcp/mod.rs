@@ -1,0 +1,11 @@
+//! Outside MCP servers as plugins: their tools become contributions, their end is their plugin's error.
+//!
+//! This engine speaks MCP as a client, over a child's standard streams or over HTTP; the protocol is `rmcp`'s. It must
+//! never pass on a credential of this host or of its callers.
+
+pub mod child; // 2.10
+pub mod content; // 2.10
+pub mod http; // 2.10
+pub mod relay; // 2.11
+pub mod tool; // 2.11
+pub mod server; // 2.12

@@ -1,0 +1,256 @@
+//! The life of a mounted server: connect, list its tools, commit them, and begin again when it goes away.
+//!
+//! Its end is an error of its plugin. While it is away its tools are gone; a list that has changed replaces the old one
+//! in one step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use rmcp::ClientHandler;
+use rmcp::handler::client::progress::ProgressDispatcher;
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, Implementation, ProgressNotificationParam, ProtocolVersion, SubscriptionFilter,
+};
+use rmcp::service::{
+    ClientLifecycleMode, NotificationContext, Peer, RoleClient, RunningService, serve_client_with_lifecycle,
+};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use tokio::process::Child;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::manifest::Manifest;
+use crate::base::mcp_servers::{McpServer, Way};
+use crate::base::shutdown::Shutdown;
+use crate::engine::mcp::child::{self, Wish};
+use crate::engine::mcp::http::HttpClient;
+use crate::engine::mcp::tool::{Line, offered};
+use crate::kernel::fault::{PluginError, Stage};
+use crate::kernel::registry::{Draft, Engine, Registry};
+
+/// From a start to the list of tools.
+const START_TIME: Duration = Duration::from_secs(30);
+/// The first wait before a new try, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// A server that was there for so long begins with the first wait again.
+const STEADY_TIME: Duration = Duration::from_secs(60);
+
+/// What a mounted server needs of the host. Cloning is cheap.
+#[derive(Clone)]
+pub struct Place {
+    /// Where its tools are committed.
+    pub registry: Registry,
+    /// What ends it.
+    pub shutdown: Shutdown,
+}
+
+/// Mounts servers, each in a task of its own, until the host stops. Returns at once, with what resolves for each when its
+/// first try is over. Needs a tokio runtime around the caller.
+pub fn mount(servers: &[McpServer], place: &Place) -> Vec<tokio::sync::oneshot::Receiver<()>> {
+    let start = |server: &McpServer| {
+        let (tried, ready) = tokio::sync::oneshot::channel();
+        let life = Life { server: server.clone(), place: place.clone() };
+        place.shutdown.spawn("mcp-server", life.live(tried));
+        ready
+    };
+    servers.iter().map(start).collect()
+}
+
+/// One server's life.
+struct Life {
+    server: McpServer,
+    place: Place,
+}
+
+/// A server that is there.
+struct Connection {
+    /// Ends the connection when it is dropped.
+    service: RunningService<RoleClient, Ear>,
+    peer: Peer<RoleClient>,
+    /// Whether it tells of changes only those who ask for it.
+    must_listen: bool,
+    /// Dropped with the connection, which ends it.
+    _child: Option<Child>,
+    ear: Ear,
+}
+
+/// Hears what a server says unasked.
+#[derive(Clone, Default)]
+struct Ear {
+    progress: ProgressDispatcher,
+    list_changed: Arc<Notify>,
+}
+
+impl ClientHandler for Ear {
+    fn get_info(&self) -> ClientConfig {
+        let host = Implementation::new("plugbay", env!("CARGO_PKG_VERSION"));
+        ClientConfig::new(ClientCapabilities::default(), host)
+    }
+
+    async fn on_progress(&self, report: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
+        self.progress.handle_notification(report).await;
+    }
+
+    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.list_changed.notify_one();
+    }
+}
+
+impl Life {
+    async fn live(self, tried: tokio::sync::oneshot::Sender<()>) {
+        let mut tried = Some(tried);
+        let mut waits = waits();
+        loop {
+            let begun = tokio::time::Instant::now();
+            let stopping = self.place.shutdown.clone();
+            let ended = tokio::select! {
+                biased;
+                () = stopping.stopping() => return,
+                ended = self.serve_once(&mut tried) => ended,
+            };
+            self.place.registry.withdraw(self.server.name.as_str());
+            self.record(&ended);
+            // Whoever waits for the first try may have gone.
+            tried.take().map(|tried| tried.send(()));
+            if begun.elapsed() > STEADY_TIME {
+                waits = self::waits();
+            }
+            tokio::select! {
+                () = stopping.stopping() => return,
+                () = sleep(waits.next().unwrap_or(WAITS.1)) => {}
+            }
+        }
+    }
+
+    /// Connects and serves until the server goes away; why it did.
+    async fn serve_once(&self, tried: &mut Option<tokio::sync::oneshot::Sender<()>>) -> (Stage, Error) {
+        let late = || {
+            let message = format!("the MCP server gave no list of tools within {} s", START_TIME.as_secs());
+            Error::new(Kind::Timeout, message)
+        };
+        let connected = async {
+            let connection = self.connect().await?;
+            self.commit(&connection.peer, &connection.ear).await?;
+            Ok(connection)
+        };
+        let connection = match timeout(START_TIME, connected).await.unwrap_or_else(|_| Err(late())) {
+            Ok(connection) => connection,
+            Err(error) => return (Stage::Startup, error),
+        };
+        tracing::info!(plugin = self.server.name.as_str(), "the MCP server is there");
+        tried.take().map(|tried| tried.send(()));
+        let Connection { service, peer, must_listen, ear, _child } = connection;
+        let mut gone = std::pin::pin!(service.waiting());
+        let mut listening = std::pin::pin!(listen(&peer, &ear));
+        loop {
+            tokio::select! {
+                () = ear.list_changed.notified() => {}
+                () = &mut listening, if must_listen => continue,
+                _ = &mut gone => {
+                    return (Stage::Run, Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again"));
+                }
+            }
+            match timeout(START_TIME, self.commit(&peer, &ear)).await.unwrap_or_else(|_| Err(late())) {
+                Ok(()) => {}
+                // What it offers now cannot be had; what it offered before serves on.
+                Err(error) if error.kind() == Kind::Conflict => self.record(&(Stage::Commit, error)),
+                Err(error) => return (Stage::Run, error),
+            }
+        }
+    }
+
+    /// Connects in the old era, and in the new one to a server that knows no other.
+    async fn connect(&self) -> Result<Connection> {
+        let old = self.connect_as(ClientLifecycleMode::Initialize).await;
+        let Err(refused) = old else { return old };
+        if refused.kind() != Kind::Upstream {
+            return Err(refused);
+        }
+        let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+        self.connect_as(modern).await.map_err(|_| refused)
+    }
+
+    async fn connect_as(&self, lifecycle: ClientLifecycleMode) -> Result<Connection> {
+        let must_listen = !matches!(lifecycle, ClientLifecycleMode::Initialize);
+        let ear = Ear::default();
+        let refused =
+            |error: &dyn std::fmt::Display| Error::new(Kind::Upstream, format!("the MCP server refuses: {error}"));
+        let (service, child) = match &self.server.way {
+            Way::Command { program, arguments, environment, folder } => {
+                let wish = Wish { program, arguments, environment, folder };
+                let child = child::start(&self.server, &wish, &self.place.shutdown)?;
+                let transport = AsyncRwTransport::new(child.output, child.input);
+                let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
+                (service.map_err(|error| refused(&error))?, Some(child.child))
+            }
+            Way::Http { url, headers } => {
+                let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+                for (name, value) in headers {
+                    let bad = |error: &dyn std::fmt::Display| {
+                        Error::new(Kind::Invalid, format!("header {name:?} of the MCP server cannot be sent: {error}"))
+                    };
+                    let name = name.parse().map_err(|error: http::header::InvalidHeaderName| bad(&error))?;
+                    let value = value.parse().map_err(|error: http::header::InvalidHeaderValue| bad(&error))?;
+                    config.custom_headers.insert(name, value);
+                }
+                let transport = StreamableHttpClientTransport::with_client(HttpClient::new(url.scheme())?, config);
+                let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
+                (service.map_err(|error| refused(&error))?, None)
+            }
+        };
+        Ok(Connection { peer: service.peer().clone(), service, must_listen, _child: child, ear })
+    }
+
+    /// Commits the tools that the server has now, in place of those that it had.
+    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear) -> Result<()> {
+        let tools = peer.list_all_tools().await.map_err(|error| {
+            Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {error}"))
+        })?;
+        let said = peer.peer_info().and_then(|said| said.server_info.clone());
+        let (name, version) = said.as_ref().map_or((self.server.name.as_str(), "0.0.0"), |said| {
+            (said.title.as_deref().unwrap_or(&said.name), said.version.as_str())
+        });
+        let manifest = Manifest::of_child(self.server.name.clone(), name, version, "an outside MCP server");
+        let mut draft = Draft::new(manifest, format!("[mcp.servers.{}]", self.server.name), Engine::Mcp);
+        let line = Line { peer: peer.clone(), progress: ear.progress.clone(), shutdown: self.place.shutdown.clone() };
+        for described in &tools {
+            // One tool that cannot be used does not take the others away.
+            if let Err(error) = offered(&self.server, described, &line).and_then(|tool| draft.add_tool(tool)) {
+                self.record(&(Stage::Commit, error));
+            }
+        }
+        self.place.registry.replace(draft).map(drop)
+    }
+
+    fn record(&self, (stage, error): &(Stage, Error)) {
+        let id = self.server.name.shared();
+        tracing::warn!(plugin = &*id, stage = stage.as_str(), "{error}");
+        let source = format!("[mcp.servers.{id}]");
+        self.place.registry.record(PluginError::new(source, Some(id), *stage, error));
+    }
+}
+
+/// In the new era a server says that its list has changed to those who listen. Resolves never.
+async fn listen(peer: &Peer<RoleClient>, ear: &Ear) {
+    let wish = SubscriptionFilter::builder().tools_list_changed().build();
+    if let Ok(mut subscription) = peer.listen(wish).await {
+        while let Ok(Some(_)) = subscription.next().await {
+            ear.list_changed.notify_one();
+        }
+    }
+    std::future::pending().await
+}
+
+fn waits() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(WAITS.0)
+        .with_max_delay(WAITS.1)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,245 @@
+"""`/mcp`, asked by clients that we did not write, in both eras."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import fastmcp
+import httpx
+import pytest
+from fastmcp.client.transports import StreamableHttpTransport
+from kit import happened, made
+from mcp.client.subscriptions import ToolsListChanged
+from mcp.shared.exceptions import MCPError
+from mcp_clients import INITIALIZE, MODES, client, run
+
+from plugbay import AgentTool, PluginHost, ToolContext, _core, loader
+from plugbay.testing import RunningHost, running_host
+
+began, cancelled = threading.Event(), threading.Event()
+
+
+async def slow(args: dict[str, Any]) -> None:
+    began.set()
+    try:
+        await anyio.sleep_forever()
+    finally:
+        cancelled.set()
+
+
+def setup(host: PluginHost) -> None:
+    def echo(text: str) -> dict[str, str]:
+        """Say it again."""
+        return {"text": text}
+
+    async def count(to: int, ctx: ToolContext) -> list[int]:
+        """Count, and say how far it is."""
+        for number in range(to):
+            await ctx.progress(number / to, f"at {number}")
+        return list(range(to))
+
+    def fail() -> None:
+        """Fail."""
+        raise RuntimeError("no good")
+
+    host.add_agent_tool(echo)
+    host.add_agent_tool(count)
+    host.add_agent_tool(fail)
+    host.add_agent_tool(AgentTool("write", "Change something.", lambda args: None, side_effect=True))
+    host.add_agent_tool(AgentTool("slow", "Wait.", slow))
+    schema = {"type": "array", "items": {"type": "integer"}}
+    host.add_agent_tool(AgentTool("numbers", "Some numbers.", lambda args: [1, 2], output_schema=schema))
+    host.add_resource("notes://{id}", lambda id: f"note {id}", name="note", mime_type="text/markdown")
+    host.add_resource("info://all", lambda: {"a": 1}, name="all")
+    host.add_resource("info://bytes", lambda: b"\x00\x01", name="bytes")
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[RunningHost]:
+    with running_host(made(setup)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tools_are_listed_by_name_with_their_schemas_and_hints(host: RunningHost, mode: str) -> None:
+    async def work() -> Any:
+        async with client(host.url, host.token, mode) as connected:
+            return (await connected.list_tools()).tools
+
+    tools = {tool.name: tool for tool in run(work)}
+    assert list(tools) == ["count", "echo", "fail", "numbers", "slow", "write"]
+    assert tools["echo"].input_schema["properties"] == {"text": {"type": "string"}}
+    assert tools["echo"].annotations.read_only_hint is True
+    assert tools["write"].annotations.read_only_hint is False
+    # Before 2026-07-28 an output schema is that of an object.
+    assert (tools["numbers"].output_schema is None) == (mode == "legacy")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_way_that_a_call_can_end_is_told_as_the_protocol_wants_it(host: RunningHost, mode: str) -> None:
+    async def work() -> None:
+        async with client(host.url, host.token, mode) as connected:
+            good = await connected.call_tool("echo", {"text": "hi"})
+            assert not good.is_error
+            assert good.structured_content == {"text": "hi"}
+            assert json.loads(good.content[0].text) == {"text": "hi"}
+            bad = await connected.call_tool("echo", {"text": 1})
+            assert bad.is_error
+            assert bad.structured_content["code"] == "invalid"
+            failed = await connected.call_tool("fail", {})
+            assert failed.is_error
+            assert failed.structured_content == {"code": "plugin", "error": "RuntimeError: no good"}
+            with pytest.raises(MCPError) as unknown:
+                await connected.call_tool("nothing", {})
+            assert unknown.value.error.code == -32602
+            numbers = await connected.call_tool("numbers", {})
+            assert numbers.structured_content == (None if mode == "legacy" else [1, 2])
+            assert json.loads(numbers.content[0].text) == [1, 2]
+
+    run(work)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_progress_comes_in_order_and_before_the_result(host: RunningHost, mode: str) -> None:
+    said: list[Any] = []
+
+    async def work() -> Any:
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            said.append((progress, total, message))
+
+        async with client(host.url, host.token, mode) as connected:
+            return await connected.call_tool("count", {"to": 4}, progress_callback=heard)
+
+    assert json.loads(run(work).content[0].text) == [0, 1, 2, 3]
+    assert said == [(number / 4, 1.0, f"at {number}") for number in range(4)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_client_that_gives_up_cancels_the_tool(host: RunningHost, mode: str) -> None:
+    began.clear()
+    cancelled.clear()
+
+    async def work() -> None:
+        async with client(host.url, host.token, mode) as connected, anyio.create_task_group() as tasks:
+            tasks.start_soon(connected.call_tool, "slow", {})
+            await anyio.to_thread.run_sync(began.wait)
+            tasks.cancel_scope.cancel()
+
+    run(work)
+    assert happened(cancelled)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_resources_are_read_by_uri_and_by_template(host: RunningHost, mode: str) -> None:
+    async def work() -> None:
+        async with client(host.url, host.token, mode) as connected:
+            assert [each.uri for each in (await connected.list_resources()).resources] == ["info://all", "info://bytes"]
+            (template,) = (await connected.list_resource_templates()).resource_templates
+            assert template.uri_template == "notes://{id}"
+            (note,) = (await connected.read_resource("notes://a%20b")).contents
+            assert (note.text, note.mime_type) == ("note a b", "text/markdown")
+            (info,) = (await connected.read_resource("info://all")).contents
+            assert (info.text, info.mime_type) == ('{"a":1}', "application/json")
+            (some,) = (await connected.read_resource("info://bytes")).contents
+            assert some.blob == "AAE="
+            with pytest.raises(MCPError):
+                await connected.read_resource("info://none")
+
+    run(work)
+
+
+def test_fastmcps_client_lists_and_calls(host: RunningHost) -> None:
+    async def work() -> None:
+        transport = StreamableHttpTransport(f"{host.url}/mcp", headers={"Authorization": f"Bearer {host.token}"})
+        async with fastmcp.Client(transport) as connected:
+            assert "echo" in [tool.name for tool in await connected.list_tools()]
+            assert (await connected.call_tool("echo", {"text": "hi"})).structured_content == {"text": "hi"}
+
+    run(work)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_commit_is_told_to_clients_that_listen(host: RunningHost, mode: str) -> None:
+    def extra(own: PluginHost) -> None:
+        own.add_agent_tool(late)
+
+    def late() -> None:
+        """Come late."""
+
+    async def work() -> None:
+        told = anyio.Event()
+
+        async def heard(message: Any) -> None:
+            if "list_changed" in repr(getattr(message, "method", "")):
+                told.set()
+
+        async with client(host.url, host.token, mode, message_handler=heard) as connected:
+            before = {tool.name for tool in (await connected.list_tools()).tools}
+            if mode == "legacy":
+                await anyio.to_thread.run_sync(loader.load, [loader.Given("test", made(extra, "late"))])
+                await told.wait()
+            else:
+                async with connected.listen(tools_list_changed=True) as subscription:
+                    await anyio.to_thread.run_sync(loader.load, [loader.Given("test", made(extra, "late"))])
+                    async for event in subscription:
+                        assert isinstance(event, ToolsListChanged)
+                        break
+            after = {tool.name for tool in (await connected.list_tools(cache_mode="bypass")).tools}
+            assert after - before == {"late"}
+
+    try:
+        run(work)
+    finally:
+        _core.withdraw("late")
+        loader.let_go()
+
+
+def test_who_has_no_credential_is_told_where_to_learn_which(host: RunningHost) -> None:
+    refused = httpx.post(f"{host.url}/mcp", json={})
+    assert refused.status_code == 401
+    challenge = refused.headers["www-authenticate"]
+    assert challenge.startswith("Bearer ")
+    where = challenge.split('resource_metadata="')[1].split('"')[0]
+    metadata = httpx.get(where).json()
+    assert metadata["resource"] == f"{host.url}/mcp"
+    assert metadata["bearer_methods_supported"] == ["header"]
+    assert httpx.get(f"{host.url}/.well-known/oauth-protected-resource").json() == metadata
+
+
+def test_a_page_of_another_origin_may_not_ask(host: RunningHost) -> None:
+    headers = {"Authorization": f"Bearer {host.token}", "Origin": "https://elsewhere.example"}
+    assert httpx.post(f"{host.url}/mcp", json={}, headers=headers).status_code == 403
+    headers = {"Authorization": f"Bearer {host.token}", "Host": "elsewhere.example"}
+    assert httpx.post(f"{host.url}/mcp", json={}, headers=headers).status_code == 421
+
+
+def test_a_session_serves_only_the_principal_that_opened_it(host: RunningHost) -> None:
+    with httpx.Client(base_url=host.url) as http:
+        owner = {"Authorization": f"Bearer {host.token}", "Accept": "application/json, text/event-stream"}
+        made = http.post("/api/host/tokens", json={"name": "other", "scopes": ["call"]}, headers=owner).json()
+        opened = http.post("/mcp", json=INITIALIZE, headers=owner)
+        session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
+        listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+        assert http.post("/mcp", json=listing, headers=owner | session).status_code == 200
+        other = owner | session | {"Authorization": f"Bearer {made['token']}"}
+        assert http.post("/mcp", json=listing, headers=other).status_code == 404
+        assert http.delete("/mcp", headers=other).status_code == 404
+        assert http.delete("/mcp", headers=owner | session).status_code == 204
+        assert http.post("/mcp", json=listing, headers=owner | session).status_code == 404
+
+
+def test_a_stream_ends_when_its_token_is_revoked(host: RunningHost) -> None:
+    with httpx.Client(base_url=host.url, timeout=30) as http:
+        owner = {"Authorization": f"Bearer {host.token}", "Accept": "application/json, text/event-stream"}
+        made = http.post("/api/host/tokens", json={"name": "passing", "scopes": ["call"]}, headers=owner).json()
+        guest = owner | {"Authorization": f"Bearer {made['token']}"}
+        session = {"Mcp-Session-Id": http.post("/mcp", json=INITIALIZE, headers=guest).headers["mcp-session-id"]}
+        with http.stream("GET", "/mcp", headers=guest | session) as stream:
+            assert stream.status_code == 200
+            assert http.delete("/api/host/tokens/passing", headers=owner).status_code == 204
+            for _ in stream.iter_raw():
+                pass

@@ -1,0 +1,118 @@
+"""How mounted outside MCP servers begin, change, end and come back."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import Wire
+from mcp_clients import client, modern, run, tools_become
+from mcp_mounted import OUTSIDE, by_command, call, mounting
+from served import Served, write_plugin
+
+from plugbay.errors import InvalidError
+
+
+def test_a_list_that_changes_is_followed() -> None:
+    with mounting(**by_command()) as host:
+
+        async def work() -> None:
+            async with client(host.url, host.token, "auto") as connected:
+                await connected.call_tool("out.grow", {})
+                await tools_become(connected, lambda names: "out.grown" in names)
+                assert (await connected.call_tool("out.grown", {})).content[0].text == "new"
+
+        run(work)
+
+
+def test_its_end_is_its_plugins_error_and_it_comes_back() -> None:
+    with mounting(**by_command()) as host:
+
+        async def work() -> None:
+            async with client(host.url, host.token, "auto") as connected:
+                gone = await connected.call_tool("out.leave", {})
+                assert gone.meta == {"plugbay/code": "unavailable"}
+                # Whether the moment between is seen or not: it serves again.
+                await tools_become(connected, lambda names: "out.add" in names)
+
+        run(work)
+        errors = [(error.plugin, error.stage) for error in host.registry.errors]
+        assert set(errors) <= {("out", "run")}
+
+
+def test_one_that_cannot_start_is_an_error_and_the_host_serves() -> None:
+    with mounting(command="/no/such/program") as host:
+        assert host.http.get("/readyz").status_code == 200
+        (error,) = host.registry.errors
+        assert (error.plugin, error.stage, error.code) == ("out", "startup", "unavailable")
+        assert "/no/such/program" in error.message
+        assert host.http.get("/api/host/tools").json() == {"tools": []}
+
+
+def test_a_caller_that_leaves_cancels_the_call_on_the_other_side(home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "plugbay.toml"
+    config.write_text(f'mode = "autonomous"\n[mcp.servers.out]\ncommand = "{sys.executable}"\nargs = ["{OUTSIDE}"]\n')
+    with Served(home, "--config", str(config)).ready() as served:
+        wish = modern("tools/call", served.token, "out.wait", arguments={})
+        body = json.dumps(wish["json"]).encode()
+        headers = [f"{name}: {value}" for name, value in wish["headers"].items() if name != "Authorization"]
+        with Wire(served.url, served.token) as wire:
+            wire.ask(
+                "POST", "/mcp", "content-type: application/json", f"content-length: {len(body)}", *headers, body=body
+            )
+            served.logged("outside: waiting")
+        served.logged("outside: cancelled")
+        assert served.stop() == 0
+
+
+def test_a_server_is_reached_over_http_with_the_headers_that_it_wants() -> None:
+    process = subprocess.Popen([sys.executable, str(OUTSIDE), "0"], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        found = next(found for line in process.stderr if (found := re.search(r"running on (http://\S+)", line)))
+        with mounting(url=f"{found[1]}/mcp", headers={"X-Key": "secret"}) as host:
+            assert call(host, "out.add", a=1, b=2) == {"result": 3}
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_host_mounts_another_and_passes_no_credential_on(home: Path, tmp_path: Path) -> None:
+    text = """
+def who(ctx: ToolContext) -> str:
+    "Name who asks."
+    return ctx.principal.name
+
+def setup(host):
+    host.add_agent_tool(who)
+"""
+    write_plugin(tmp_path / "plugins", "whoami", "from plugbay import ToolContext\n" + text)
+    with Served(home, plugins=tmp_path / "plugins").ready() as inner:
+        headers = {"Authorization": f"Bearer {inner.token}"}
+        with mounting(url=f"{inner.url}/mcp", headers=headers) as host:
+            assert call(host, "out.who") == "owner"
+        # With the caller's own token instead of the operator's the other host would have refused.
+        with mounting(url=f"{inner.url}/mcp") as host:
+            (error,) = host.registry.errors
+            assert (error.plugin, error.stage) == ("out", "startup")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, "neither command nor url"),
+        ({"command": "x", "url": "http://x"}, "both"),
+        ({"url": "ftp://x"}, "address"),
+        ({"command": "x", "surprise": 1}, "surprise"),
+        ({"command": "x", "env": {"A": "${NO_SUCH_VARIABLE}"}}, "NO_SUCH_VARIABLE"),
+        ({"command": "x", "timeout_s": 0}, "timeout_s"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_said_at_the_start(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidError, match=re.escape(message)), mounting(**entry):
+        pass
