@@ -45,7 +45,7 @@ def offer(host: PluginHost) -> None:
     host.add_agent_tool(AgentTool("files.read", "Read.", lambda args: "read", TEXT))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def host() -> Iterator[RunningHost]:
     with running_host(made(offer, "files"), log_level="off") as host:
         assert host.registry.errors == []
@@ -198,8 +198,13 @@ def test_a_template_that_names_no_argument_is_its_plugins_error() -> None:
     def unread(host: PluginHost) -> None:
         host.add_agent_tool(AgentTool("u", "", lambda args: 1, TEXT, side_effect=True, specifier_template="{path"))
 
-    with running_host(made(wrong, "one"), made(unread, "two"), log_level="off") as host:
-        first, second = host.registry.errors
+    def telling(host: PluginHost) -> None:
+        host.add_agent_tool(AgentTool("v", "", lambda args: 1, TEXT, side_effect=True, specifier_template="{pin}"))
+
+    plugins = (made(wrong, "one"), made(unread, "two"), made(telling, "three"))
+    with running_host(*plugins, log_level="off") as host:
+        first, second, third = host.registry.errors
+        assert "marks as secret" in third.message
         assert 'names "pth", which is none of its arguments' in first.message
         assert "is not closed" in second.message
 

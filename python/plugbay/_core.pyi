@@ -151,8 +151,8 @@ def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
 def tools() -> list[dict[str, Any]]:
-    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group, timeout_s,
-    max_concurrency``, by name; ``parameters`` and ``output`` are JSON text."""
+    """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group,
+    timeout_s, max_concurrency``, by name; ``parameters`` and ``output`` are JSON text."""
 
 def search_tools(text: str) -> list[str]:
     """The names of the tools that have these words, the best first."""

@@ -144,7 +144,7 @@ fn answer(gate: &Gate, approval: &Approval, principal: &Principal, said: &Elicit
     };
     let digest = approval.question.digest.to_string();
     let who = (principal, Through::CallersSession);
-    if let Err(error) = gate.answer(&approval.id, &digest, who, &choice, None) {
+    if let Err(error) = gate.answer(&approval.id, &digest, who, (&choice, None)) {
         tracing::info!(
             tool = &*approval.question.subject.tool,
             "an answer in the agent's session did not count: {error}"

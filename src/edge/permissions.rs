@@ -24,6 +24,7 @@ use crate::kernel::auth::{Principal, Scope};
 use crate::kernel::call::{Arguments, Caller};
 use crate::kernel::gate::Gate;
 use crate::kernel::inspection::{inspect, inspect_all};
+use crate::kernel::lint::Finding;
 use crate::kernel::rule::{List, Place, Rule};
 use crate::kernel::rulebook::{KeptRule, NewRule};
 
@@ -115,7 +116,7 @@ async fn add(
     let wish: Wish = read(&whole(body)?, "{\"list\": \"allow\", \"rule\": \"files.write(/data/*)\"}")?;
     // What can be told before it is kept: a rule that cannot work beside the tools that there are.
     let rule = Rule::parse(&wish.rule, wish.list, Place::Given)?;
-    if let Some(finding) = inspect(&[rule], &parts.registry).into_iter().find(|finding| finding.is_error()) {
+    if let Some(finding) = inspect(&[rule], &parts.registry).into_iter().find(Finding::is_error) {
         let message = format!("{:?}: {}; {}", finding.rule, finding.problem, finding.cure);
         return Err(Error::new(Kind::Invalid, message).into());
     }

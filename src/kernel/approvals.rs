@@ -8,152 +8,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::kernel::call::Door;
-use crate::kernel::fingerprint::Fingerprint;
-use crate::kernel::judge::Subject;
 use crate::kernel::principal::{Principal, Scope};
 use crate::kernel::secret::random_text;
-use crate::kernel::specifier::Specifier;
+
+pub use crate::kernel::approval::{Answer, Approval, Question, State, Through};
 
 /// How many events wait for one that listens; who is slower lists anew.
 const EVENTS: usize = 1024;
-
-/// What is asked of a person.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// Who wants it.
-    pub caller: Principal,
-    /// Which way it came in.
-    pub door: Door,
-    /// The tool.
-    pub subject: Subject,
-    /// What the tool is: what its fingerprint is the digest of.
-    pub facts: Value,
-    /// The digest of the tool's prose.
-    pub prose: Fingerprint,
-    /// What the call does, as rules see it.
-    pub specifier: Option<Specifier>,
-    /// The arguments, without secrets.
-    pub arguments: Value,
-    /// The digest of the arguments.
-    pub digest: Fingerprint,
-    /// Why it is asked: a word for programs and a part of a sentence.
-    pub reason: (&'static str, &'static str),
-    /// The rule that asks, or that no longer counts, with its place.
-    pub rule: Option<String>,
-    /// How the tool differs from the one that "always" was said for.
-    pub differences: Vec<String>,
-    /// Whether the tool's prose differs from that which was seen then.
-    pub prose_changed: bool,
-    /// The narrowest rules that would let it through; none when no rule can.
-    pub rules: Vec<String>,
-}
-
-/// One approval, from its filing to its end. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Approval {
-    /// 256 random bits.
-    pub id: Arc<str>,
-    /// What is asked.
-    pub question: Arc<Question>,
-    /// When it was filed.
-    pub filed: OffsetDateTime,
-    /// When it lapses.
-    pub lapses: OffsetDateTime,
-    /// How it stands.
-    pub state: State,
-    /// Where a person answers it.
-    pub url: Arc<str>,
-}
-
-/// How an approval stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nobody has answered.
-    Pending,
-    /// Somebody has.
-    Answered(Answer),
-    /// Nobody has in time.
-    Lapsed,
-    /// The caller left before anybody had.
-    Left,
-}
-
-impl State {
-    /// The word for it: `pending`, `allowed`, `denied`, `lapsed`, `left`.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Answered(answer) if answer.allowed => "allowed",
-            Self::Answered(_) => "denied",
-            Self::Lapsed => "lapsed",
-            Self::Left => "left",
-        }
-    }
-}
-
-/// What a person said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Whether the call may run.
-    pub allowed: bool,
-    /// Who said so.
-    pub by: Arc<str>,
-    /// Why, for the caller.
-    pub reason: Option<Arc<str>>,
-}
-
-/// Through what an answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Through {
-    /// The answerer's own way in: the console, `/ws`, the command line.
-    OwnDoor,
-    /// The session of the agent that asks: it counts only where the operator trusts that client.
-    CallersSession,
-}
-
-impl Serialize for Approval {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let question = &self.question;
-        let time = |at: OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-        let answer = match &self.state {
-            State::Answered(answer) => serde_json::json!({ "by": &*answer.by, "reason": answer.reason }),
-            _ => Value::Null,
-        };
-        let shown = serde_json::json!({
-            "id": &*self.id,
-            "state": self.state.as_str(),
-            "answer": answer,
-            "tool": &*question.subject.tool,
-            "plugin": &*question.subject.plugin,
-            "side_effect": question.subject.side_effect,
-            "specifier": question.specifier.as_ref().map(|specifier| &*specifier.text),
-            "arguments": question.arguments,
-            "digest": question.digest.to_string(),
-            "caller": question.caller.name(),
-            "door": question.door.as_str(),
-            "fingerprint": question.subject.fingerprint.to_string(),
-            "prose": question.prose.to_string(),
-            "reason": question.reason.0,
-            "why": question.reason.1,
-            "rule": question.rule,
-            "differences": question.differences,
-            "prose_changed": question.prose_changed,
-            "rules": question.rules,
-            "filed": time(self.filed),
-            "lapses": time(self.lapses),
-            "url": &*self.url,
-        });
-        shown.serialize(serializer)
-    }
-}
 
 /// How many approvals there may be, and how long each waits.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +101,7 @@ impl Approvals {
         let mut held = self.held();
         self.end_lapsed(&mut held);
         let left =
-            held.open.values().find(|entry| entry.waiter.is_none() && is_same(&entry.approval.question, &question));
+            held.open.values().find(|entry| entry.waiter.is_none() && entry.approval.question.is_same(&question));
         if let Some(left) = left.map(|entry| entry.approval.id.clone()) {
             return Ok(self.join(&mut held, left, waiter, receiver));
         }
@@ -310,14 +176,13 @@ impl Approvals {
         let caller = approval.question.caller.name();
         let refused = |message: String| Err(Error::new(Kind::Denied, message));
         match through {
+            Through::CallersSession if caller == who.name() && self.trusts(caller) => {}
             Through::CallersSession if caller == who.name() => {
-                if !self.shared.trusted.iter().any(|name| **name == *caller) {
-                    return refused(format!(
-                        "an answer inside the session of {caller} is no proof of a person: answer at {}, or name {caller} in \
-                         [permissions] trusted_clients",
-                        approval.url
-                    ));
-                }
+                return refused(format!(
+                    "an answer inside the session of {caller} is no proof of a person: answer at {}, or name {caller} in \
+                     [permissions] trusted_clients",
+                    approval.url
+                ));
             }
             _ if !who.has(Scope::Approve) => {
                 return refused(format!("{} may not answer: its token needs the scope \"approve\"", who.name()));
@@ -421,6 +286,10 @@ impl Approvals {
         }
     }
 
+    fn trusts(&self, client: &str) -> bool {
+        self.shared.trusted.iter().any(|name| **name == *client)
+    }
+
     /// Sending never waits; it fails when nobody listens.
     fn tell(&self, approval: &Approval) {
         let _ = self.shared.events.send(approval.clone());
@@ -438,14 +307,6 @@ impl Held {
         }
         self.ended.push_back(approval);
     }
-}
-
-fn is_same(one: &Question, other: &Question) -> bool {
-    one.caller.name() == other.caller.name()
-        && one.subject.tool == other.subject.tool
-        && one.subject.plugin == other.subject.plugin
-        && one.subject.fingerprint == other.subject.fingerprint
-        && one.digest == other.digest
 }
 
 fn not_found() -> Error {

@@ -97,7 +97,7 @@ impl Said {
             Word::Always => Choice::Always(rules),
             Word::Deny => Choice::Deny,
         };
-        gate.answer(id, &self.digest, (who, Through::OwnDoor), &choice, self.reason.as_deref())
+        gate.answer(id, &self.digest, (who, Through::OwnDoor), (&choice, self.reason.as_deref()))
     }
 }
 

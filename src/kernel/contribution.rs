@@ -14,6 +14,7 @@ use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::kernel::call::Moment;
 use crate::kernel::fingerprint::{Identity, Said};
 use crate::kernel::handler::{ChannelHandler, HookHandler, RouteHandler, TextHandler, ToolHandler};
+use crate::kernel::redact::redacted;
 use crate::kernel::specifier::Template;
 
 /// A path of a mount, below its prefix: segments that are text, one parameter, or all the rest.
@@ -200,13 +201,22 @@ impl Tool {
     /// Checks that its specifier template names arguments that it has.
     ///
     /// # Errors
-    /// `Invalid`: it names another; the message has those that there are.
+    /// `Invalid`: it names another, and the message has those that there are; or one that is secret.
     pub fn check_template(&self) -> Result<()> {
         let Some(template) = &self.specifier_template else { return Ok(()) };
         let schema = self.parameters.text().value();
         // Where other keywords may add arguments, any name may be one.
         let open = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
         let Some(known) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
+        let given = Value::from_iter(template.names().map(|name| (name.to_owned(), Value::from(""))));
+        if redacted(&schema, &given) != given {
+            let message = format!(
+                "the specifier template of tool {} names an argument that its schema marks as secret, and specifiers are \
+                 shown: leave it out",
+                self.name
+            );
+            return Err(Error::new(Kind::Invalid, message));
+        }
         if open.iter().any(|word| schema.get(word).is_some()) {
             return Ok(());
         }

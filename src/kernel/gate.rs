@@ -201,8 +201,8 @@ impl Gate {
     }
 
     async fn ask(&self, asked: Asked<'_>, patience: &Patience) -> Result<Admitted, Box<Refusal>> {
-        let Asked { call, facts, subject, specifier, judgement, mut decision } = asked;
-        let question = self.question(&call, facts, &subject, specifier.as_ref(), &judgement);
+        let question = self.question(&asked);
+        let Asked { call, facts, subject, mut decision, .. } = asked;
         let ticket = match self.shared.approvals.file(question) {
             Ok(ticket) => ticket,
             Err(error) => return Err(refusal(error, decision)),
@@ -225,6 +225,10 @@ impl Gate {
         if let Some((outcome, error)) = not_allowed(&call, &ended.state, ended.lapses - ended.filed) {
             return Err(refusal(error, decision.ended(outcome)));
         }
+        if call.principal.is_revoked() {
+            let message = format!("the token of {} was revoked while a person was asked", call.principal.name());
+            return Err(refusal(Error::new(Kind::Denied, message), decision.ended(Outcome::Denied)));
+        }
         // What was said meanwhile holds: no answer outranks a deny rule or `plan`, and it was given for this and no other.
         let now = specifier_of(facts, &call).await;
         let judgement = self.shared.rulebook.policy().judge(&subject, now.as_ref(), || None);
@@ -243,14 +247,9 @@ impl Gate {
         Ok(Admitted { call, decision: decision.ended(Outcome::AskedAllowed) })
     }
 
-    fn question(
-        &self,
-        call: &ToolCall,
-        facts: &Facts,
-        subject: &Subject,
-        specifier: Option<&Specifier>,
-        judgement: &Judgement,
-    ) -> Question {
+    fn question(&self, asked: &Asked<'_>) -> Question {
+        let Asked { call, facts, subject, judgement, .. } = asked;
+        let specifier = asked.specifier.as_ref();
         let before = match judgement.rule.as_ref().map(Rule::place) {
             Some(Place::Store(id)) if judgement.reason == Reason::Changed => self.shared.rulebook.kept_rule(*id),
             _ => None,
@@ -314,8 +313,7 @@ impl Gate {
         id: &str,
         digest: &str,
         who: (&Principal, Through),
-        choice: &Choice,
-        reason: Option<&str>,
+        (choice, reason): (&Choice, Option<&str>),
     ) -> Result<Approval> {
         let approval = self.shared.approvals.check(id, digest, who.0, who.1)?;
         if let Choice::Always(rules) = choice {

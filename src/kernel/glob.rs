@@ -39,6 +39,11 @@ impl Glob {
         &self.text
     }
 
+    /// What every text that fits begins with.
+    pub fn head(&self) -> &str {
+        &self.text[..self.head]
+    }
+
     /// Whether it is one text and no more.
     pub fn is_plain(&self) -> bool {
         self.matcher.is_none()

@@ -162,7 +162,8 @@ impl Policy {
         let rules = self.rules.of_tool(&subject.tool);
         let fits = |rule: &&Rule| counts(rule) && is_meant(rule, subject);
         let strongest = |list: List| {
-            let found = rules.of(list).iter().filter(fits).map(|rule| (matches(rule, specifier), rule));
+            let candidates = rules.candidates(list, specifier).into_iter().filter(fits);
+            let found = candidates.map(|rule| (matches(rule, specifier), rule));
             found.reduce(|best, next| if next.0 > best.0 { next } else { best }).filter(|(how, _)| *how != Match::No)
         };
         let denied = strongest(List::Deny);
@@ -193,14 +194,14 @@ impl Policy {
         if self.mode == Mode::Autonomous {
             return Judgement::new(Verdict::Allow, Reason::Autonomous);
         }
-        let allowing = rules.of(List::Allow);
-        if let Some(rule) = allowed_by(allowing.iter().filter(fits), specifier) {
+        let allowing = rules.candidates(List::Allow, specifier);
+        if let Some(rule) = allowed_by(allowing.iter().copied().filter(fits), specifier) {
             return Judgement::by(Verdict::Allow, Reason::Rule, rule);
         }
         // Were it not for the tool's change, it would have been allowed.
-        match allowed_by(allowing.iter().filter(|rule| counts(rule)), specifier) {
+        match allowed_by(allowing.iter().copied().filter(|rule| counts(rule)), specifier) {
             Some(_) => {
-                let outdated = allowing.iter().filter(|rule| counts(rule) && !is_meant(rule, subject));
+                let outdated = allowing.iter().copied().filter(|rule| counts(rule) && !is_meant(rule, subject));
                 let rule = allowed_by(outdated.clone(), specifier).or_else(|| outdated.clone().next());
                 Judgement { verdict: Verdict::Ask, reason: Reason::Changed, rule: rule.cloned() }
             }

@@ -31,10 +31,11 @@ pub mod specifier; // 1.3
 pub mod lint; // 1.31
 pub mod rules; // 1.31
 pub mod judge; // 1.32
-pub mod approvals; // 1.33
+pub mod approval; // 1.33
 pub mod decision; // 1.33
 pub mod explain; // 1.33
 pub mod rulebook; // 1.33
+pub mod approvals; // 1.34
 pub mod question; // 1.34
 pub mod gate; // 1.4
 pub mod noted; // 1.45

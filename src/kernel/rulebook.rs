@@ -171,9 +171,12 @@ impl Rulebook {
             added: OffsetDateTime::now_utc(),
             seen: new.seen,
         };
-        let rule = made.read()?;
-        let mut rules = self.policy().rules.rules().to_vec();
-        rules.push(rule);
+        let mut changed = kept.clone();
+        changed.next += 1;
+        // The same "always" for what the tool was before counts no more.
+        changed.rules.retain(|rule| made.seen.is_none() || rule.seen.is_none() || rule.rule != made.rule);
+        changed.rules.push(made.clone());
+        let rules = self.all(&changed)?;
         let place = made.place().to_string();
         if let Some(finding) = lint_rules(&rules).into_iter().find(|finding| finding.place == place) {
             return Err(Error::new(
@@ -181,9 +184,6 @@ impl Rulebook {
                 format!("{:?}: {}; {}", finding.rule, finding.problem, finding.cure),
             ));
         }
-        let mut changed = kept.clone();
-        changed.next += 1;
-        changed.rules.push(made.clone());
         self.keep(&changed)?;
         *kept = changed;
         self.swap(rules);
@@ -204,8 +204,8 @@ impl Rulebook {
         };
         let mut changed = kept.clone();
         let gone = changed.rules.remove(place);
+        let rules = self.all(&changed)?;
         self.keep(&changed)?;
-        let rules = self.policy().rules.rules().iter().filter(|rule| *rule.place() != gone.place()).cloned().collect();
         *kept = changed;
         self.swap(rules);
         Ok(gone)
@@ -214,6 +214,11 @@ impl Rulebook {
     /// The rules of the settings.
     pub fn set(&self) -> &[Rule] {
         &self.shared.set
+    }
+
+    /// The rules of the settings, then those that people added.
+    fn all(&self, kept: &Kept) -> Result<Vec<Rule>> {
+        self.shared.set.iter().cloned().map(Ok).chain(kept.rules.iter().map(KeptRule::read)).collect()
     }
 
     fn keep(&self, kept: &Kept) -> Result<()> {

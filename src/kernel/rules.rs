@@ -24,8 +24,21 @@ pub struct RuleSet {
 /// The rules that speak of one tool.
 #[derive(Default)]
 pub struct ToolRules {
-    /// By list, in the order of [`List::ALL`]; in each, those of every call first.
-    lists: [Vec<Rule>; 3],
+    /// By list, in the order of [`List::ALL`].
+    lists: [Listed; 3],
+}
+
+/// The rules of one list that speak of one tool.
+#[derive(Default)]
+struct Listed {
+    /// Those of every call first.
+    rules: Vec<Rule>,
+    /// How many of them are of every call.
+    bare: usize,
+    /// The places of the others, by what their patterns begin with before the first `*`.
+    heads: HashMap<Box<str>, Vec<usize>>,
+    /// The lengths of these beginnings, each once.
+    lengths: Vec<usize>,
 }
 
 /// Whether a rule matches a call.
@@ -68,11 +81,9 @@ impl RuleSet {
         let open = self.open.iter().filter(|place| self.rules[**place].tool().matches(name));
         for place in self.named.get(&**name).into_iter().flatten().chain(open) {
             let rule = &self.rules[*place];
-            found.lists[rule.list() as usize].push(rule.clone());
+            found.lists[rule.list() as usize].rules.push(rule.clone());
         }
-        for list in &mut found.lists {
-            list.sort_by_key(|rule| rule.specifier().is_some());
-        }
+        found.lists.iter_mut().for_each(Listed::prepare);
         let found = Arc::new(found);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() < TOOLS {
@@ -83,9 +94,35 @@ impl RuleSet {
 }
 
 impl ToolRules {
-    /// The rules of a list that speak of the tool, those of every call first.
-    pub fn of(&self, list: List) -> &[Rule] {
-        &self.lists[list as usize]
+    /// The rules of a list that may match a call, those of every call first. What begins otherwise is left out.
+    pub fn candidates(&self, list: List, specifier: Option<&Specifier>) -> Vec<&Rule> {
+        let listed = &self.lists[list as usize];
+        let mut places: Vec<usize> = (0..listed.bare).collect();
+        for form in specifier.into_iter().flat_map(|specifier| &specifier.parts).flat_map(|part| &part.forms) {
+            if !form.is_plain() {
+                return listed.rules.iter().collect();
+            }
+            let heads = listed.lengths.iter().filter_map(|length| form.as_str().get(..*length));
+            places.extend(heads.filter_map(|head| listed.heads.get(head)).flatten());
+        }
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().map(|place| &listed.rules[place]).collect()
+    }
+}
+
+impl Listed {
+    fn prepare(&mut self) {
+        self.rules.sort_by_key(|rule| rule.specifier().is_some());
+        for (place, rule) in self.rules.iter().enumerate() {
+            match rule.specifier() {
+                None => self.bare += 1,
+                Some(pattern) => self.heads.entry(pattern.head().into()).or_default().push(place),
+            }
+        }
+        self.lengths = self.heads.keys().map(|head| head.len()).collect();
+        self.lengths.sort_unstable();
+        self.lengths.dedup();
     }
 }
 

@@ -44,9 +44,10 @@ impl Word {
     fn add(&mut self, source: Option<&str>, piece: &WordPiece, quoted: Quoted) -> Option<()> {
         match piece {
             WordPiece::Text(text) if quoted == Quoted::No => self.add_bare(text),
-            WordPiece::Text(text) | WordPiece::SingleQuotedText(text) => self.know(text),
             WordPiece::AnsiCQuotedText(text) if text.contains('\\') => self.open(),
-            WordPiece::AnsiCQuotedText(text) => self.know(text),
+            WordPiece::Text(text) | WordPiece::SingleQuotedText(text) | WordPiece::AnsiCQuotedText(text) => {
+                self.know(text);
+            }
             WordPiece::EscapeSequence(text) => match text.strip_prefix('\\') {
                 // A line that goes on.
                 Some("\n") => {}

@@ -1,104 +1,13 @@
 //! Calls that wait for a person: who is asked, who may answer, and what an answer lets through.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use plugbay::base::json::Json;
 use plugbay::base::permissions::Written;
-use plugbay::base::settings::{Limits, Mode, Settings};
-use plugbay::kernel::auth::{Scope, Scopes};
-use plugbay::kernel::call::ToolCall;
-use plugbay::kernel::contribution::{Schema, Tool};
-use plugbay::kernel::handler::Answer;
-use plugbay::kernel::specifier::Template;
+use plugbay::base::settings::{Limits, Mode};
+use plugbay::kernel::auth::Scope;
 use serde_json::{Value, json};
 
-use crate::stand::{Client, Stand, answer, tool};
-
-const WRITE: &str = "POST /api/host/tools/files.write";
-
-/// A host with a tool that changes something, an agent that may call, and a person who may answer.
-struct Scene {
-    stand: Stand,
-    person: String,
-    runs: Arc<AtomicUsize>,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let stand = Stand::set(Scopes::of(&[Scope::Call]), change);
-        let person = stand.add("ann", &[Scope::Approve, Scope::Admin]);
-        let runs = Arc::new(AtomicUsize::new(0));
-        let scene = Self { stand, person, runs };
-        scene.offer("kit", "text");
-        scene
-    }
-
-    /// Makes a plugin offer the tool, whose argument beside the path has that name.
-    fn offer(&self, plugin: &str, argument: &str) {
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "path": {"type": "string"}, argument: {"type": "string"}, "key": {"type": "string", "writeOnly": true},
-            },
-        });
-        let runs = self.runs.clone();
-        let run = move |call: ToolCall| -> Answer<Json> {
-            runs.fetch_add(1, Ordering::SeqCst);
-            answer(&json!({ "wrote": call.arguments.value()["path"] }))
-        };
-        let tool = Tool {
-            side_effect: true,
-            parameters: Schema::compile("parameters", &schema).unwrap(),
-            specifier_template: Some(Template::parse("{path}").unwrap()),
-            ..tool("files.write", run)
-        };
-        self.stand.plugin(plugin, |draft| draft.add_tool(tool).unwrap());
-    }
-
-    fn runs(&self) -> usize {
-        self.runs.load(Ordering::SeqCst)
-    }
-
-    /// The agent's call, which waits.
-    fn call(&self, path: &str) -> impl Future<Output = (u16, Value)> {
-        self.stand.as_of(&self.stand.token, WRITE, json!({ "path": path }))
-    }
-
-    /// The agent's call that comes back at once.
-    async fn call_async(&self, path: &str) -> (String, Value) {
-        self.stand
-            .request(&self.stand.token, WRITE, &["Prefer: respond-async"], &json!({ "path": path }).to_string())
-            .await
-    }
-
-    /// The person, listening.
-    async fn listen(&self) -> Client {
-        self.stand.connect_as(&self.person).await
-    }
-
-    async fn answer(&self, approval: &Value, said: Value) -> (u16, Value) {
-        self.answer_as(&self.person, approval, said).await
-    }
-
-    async fn answer_as(&self, token: &str, approval: &Value, said: Value) -> (u16, Value) {
-        let mut body = json!({ "digest": approval["digest"] });
-        body.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
-        let start = format!("POST /api/host/approvals/{}", approval["id"].as_str().unwrap());
-        self.stand.as_of(token, &start, body).await
-    }
-}
-
-async fn heard(client: &mut Client, event: &str) -> Value {
-    let frame = client.hear().await;
-    assert_eq!((&frame["channel"], &frame["event"]), (&json!("approvals"), &json!(event)), "{frame}");
-    frame["data"].clone()
-}
+use crate::scene::{Scene, WRITE, heard};
 
 #[tokio::test]
 async fn a_side_effect_waits_for_a_person_who_is_told_all_about_it() {
@@ -336,6 +245,19 @@ async fn a_deny_rule_that_came_meanwhile_outranks_the_answer() {
         "{problem}"
     );
     assert_eq!(scene.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_while_its_call_waited_runs_nothing() {
+    let scene = Scene::new();
+    let mut person = scene.listen().await;
+    let gone = scene.stand.add("gone", &[Scope::Call]);
+    let ((status, problem), ()) = tokio::join!(scene.stand.as_of(&gone, WRITE, json!({ "path": "/a" })), async {
+        let filed = heard(&mut person, "filed").await;
+        scene.stand.parts.auth.revoke("gone").unwrap();
+        assert_eq!(scene.answer(&filed, json!({ "decision": "once" })).await.0, 200);
+    });
+    assert_eq!((status, scene.runs()), (403, 0), "{problem}");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod proxied;
 mod proxy;
 mod proxy_fails;
 mod requests;
+mod scene;
 mod secure;
 mod served;
 mod rules;
