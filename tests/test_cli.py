@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import click
 import pytest
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -385,7 +386,7 @@ def test_a_command_with_an_address_asks_there(url: str, plugbay: Any, home: Path
 def test_every_command_explains_itself(plugbay: Any) -> None:
     from plugbay.cli import main
 
-    for name in main.commands:
+    for name in main.list_commands(click.Context(main)):
         done = plugbay(name, "--help")
         assert done.returncode == 0
         assert "Usage: " in done.stdout

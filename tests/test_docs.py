@@ -137,7 +137,10 @@ def commands() -> dict[str, click.Command]:
 
     def visit(words: str, command: click.Command) -> None:
         if isinstance(command, click.Group):
-            for name, inner in command.commands.items():
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
                 visit(f"{words} {name}", inner)
         if not isinstance(command, click.Group) or command.invoke_without_command:
             found[words] = command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from plugbay import _core, _offline, cli_approvals, cli_audit, cli_logs, cli_perms, cli_plugins, cli_secrets, listing
+from plugbay import _core, _offline, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
 from plugbay._command import host_to_ask as _host
@@ -35,8 +36,31 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _on_off = click.Choice(["on", "off"])
 
 
+_ELSEWHERE = {
+    "approvals": "cli_approvals",
+    "audit": "cli_audit",
+    "disable": "cli_plugins",
+    "enable": "cli_plugins",
+    "install": "cli_plugins",
+    "logs": "cli_logs",
+    "perms": "cli_perms",
+    "secrets": "cli_secrets",
+    "uninstall": "cli_plugins",
+    "update": "cli_plugins",
+}
+"""The commands with a module of their own, which is imported when the command is asked for: ``serve`` starts sooner."""
+
+
 class _Command(click.Group):
     """The command as a whole; ends even when a plugin that it has loaded has left a thread behind."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *_ELSEWHERE})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in _ELSEWHERE and name not in self.commands:
+            self.add_command(getattr(importlib.import_module(f"plugbay.{_ELSEWHERE[name]}"), name))
+        return super().get_command(context, name)
 
     def main(self, *args: Any, **named: Any) -> Any:
         try:
@@ -55,15 +79,6 @@ class _Command(click.Group):
 def main() -> None:
     """A backend that other people extend with plugins."""
 
-
-main.add_command(cli_audit.audit)
-main.add_command(cli_secrets.secrets)
-cli_perms.perms.add_command(cli_audit.simulate)
-main.add_command(cli_logs.logs)
-main.add_command(cli_perms.perms)
-main.add_command(cli_approvals.approvals)
-for command in cli_plugins.COMMANDS:
-    main.add_command(command)
 
 _plugins_dir = click.option("--plugins-dir", multiple=True, type=click.Path(), help="A further folder of plugins.")
 _mode = click.option(

@@ -15,6 +15,7 @@ import click
 
 from plugbay import _core, _offline, listing
 from plugbay._command import FAILED, failures, host_to_ask, json_option, url_option
+from plugbay.cli_audit import simulate
 from plugbay.client import open_client
 from plugbay.errors import InvalidError, NotFoundError
 
@@ -28,6 +29,9 @@ _plugins_dir = click.option("--plugins-dir", multiple=True, type=click.Path(), h
 @click.group()
 def perms() -> None:
     """The rules that decide which tool calls run."""
+
+
+perms.add_command(simulate)
 
 
 @perms.command("list")

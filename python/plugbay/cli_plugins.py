@@ -101,10 +101,6 @@ def disable(plugin: str, url: str | None) -> None:
     _switch(plugin, "disable", url)
 
 
-COMMANDS: list[click.Command] = [install, update, uninstall, enable, disable]
-"""What this module adds to ``plugbay``."""
-
-
 class _Answer:
     """What the person at the command line says to a review."""
 
