@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import click
+import httpx
 import pytest
 
 PLUGINS = Path(__file__).parent / "plugins"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from plugbay import _core, _thread, discovery, loader
+from plugbay import _core, _plugin_threads, _thread, discovery, loader
 from plugbay._logging import HostLog
 from plugbay.errors import UnavailableError
 
@@ -83,7 +83,7 @@ def serve(flags: Mapping[str, Any], announce: Callable[[_core.Host, HostSettings
     crashed: list[BaseException] = []
 
     def bring_up() -> None:
-        _bring_up(host, settings, all_plugins)
+        _bring_up(host, settings, all_plugins, loop)
         if ready_line is not None:
             os.write(ready_line, json.dumps({"ready": True, "port": host.port}).encode() + b"\n")
         with contextlib.suppress(OSError):  # nobody reads what we print
@@ -158,7 +158,7 @@ class BackgroundHost:
         if failed:
             raise failed[0]
         self._core.start()
-        _bring_up(self._core, self.settings, self._sources)
+        _bring_up(self._core, self.settings, self._sources, loop)
 
     def run(self, work: Coroutine[Any, Any, Result], limit_s: float | None = None) -> Result:
         """Run a coroutine on the host's loop and wait for it, from any other thread; Ctrl-C cancels it.
@@ -217,9 +217,12 @@ class BackgroundHost:
         return self._thread is not None and self._thread.is_alive()
 
 
-def _bring_up(host: _core.Host, settings: HostSettings, sources: Sources) -> None:
+def _bring_up(host: _core.Host, settings: HostSettings, sources: Sources, loop: asyncio.AbstractEventLoop) -> None:
     with _few_collections():
         loader.load(sources(settings), settings.hook_time_s, fast_routes=settings.fast_routes)
+    if "anyio" in sys.modules:
+        # Before any request; not waited for, since a plugin may block the loop already.
+        asyncio.run_coroutine_threadsafe(_plugin_threads.divide(), loop)
     host.open()
     # A plugin whose startup hook failed was withdrawn by the core.
     loader.let_go()

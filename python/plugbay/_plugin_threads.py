@@ -1,0 +1,75 @@
+"""AnyIO's threads, on which FastAPI and Starlette run what may block: forty for each plugin, not forty for all of them.
+
+Under an ASGI server one app has them to itself. Here plugins share a loop, and one whose routes block must not hold up
+the routes of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+App = Callable[..., Awaitable[None]]
+
+THREADS = 40
+"""How many threads a plugin has for what blocks: as many as AnyIO gives an app of its own."""
+
+_plugin: ContextVar[str] = ContextVar("plugbay_plugin", default="")
+
+
+def of_plugin(app: App, plugin: str) -> App:
+    """The app, whose blocking work is counted as this plugin's."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        _plugin.set(plugin)
+        await app(scope, receive, send)
+
+    return answer
+
+
+async def divide() -> None:
+    """Give each plugin threads of its own on the running loop; nothing changes where AnyIO is not as expected."""
+    try:
+        from anyio._backends._asyncio import _default_thread_limiter
+    except ImportError:
+        return
+    _default_thread_limiter.set(_EachItsOwn())  # type: ignore[arg-type]
+
+
+class _EachItsOwn:
+    """AnyIO's default limiter: whoever asks is asked of the limiter of the plugin that it works for."""
+
+    def __init__(self) -> None:
+        self._limiters: dict[str, Any] = {}
+
+    def _own(self) -> Any:
+        plugin = _plugin.get()
+        limiter = self._limiters.get(plugin)
+        if limiter is None:
+            from anyio import CapacityLimiter
+
+            limiter = self._limiters[plugin] = CapacityLimiter(THREADS)
+        return limiter
+
+    async def __aenter__(self) -> None:
+        await self._own().__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._own().__aexit__(kind, error, trace)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own(), name)
+
+    @property
+    def total_tokens(self) -> float:
+        """How many threads the plugin has; it may set another number, as with AnyIO's own."""
+        tokens: float = self._own().total_tokens
+        return tokens
+
+    @total_tokens.setter
+    def total_tokens(self, tokens: float) -> None:
+        self._own().total_tokens = tokens
