@@ -13,13 +13,16 @@ use http::header::EXPECT;
 use http::request::Parts as Head;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::kernel::call::Body;
 
 /// Bodies up to this are handed over whole when all of their bytes came with the head.
 const WHOLE_BYTES: u64 = 64 << 10;
+
+/// So many bytes must come in each stall time that a handler waits.
+const STALL_BYTES: usize = 1 << 10;
 
 /// What became of a streamed body, so that the answer can say it whatever the handler made of it. Cloning is cheap.
 #[derive(Clone, Default)]
@@ -98,6 +101,8 @@ pub async fn receive(head: &Head, incoming: Incoming, terms: Terms) -> Result<(B
         room: limit,
         stall_time,
         alarm: None,
+        waited: Duration::ZERO,
+        came: 0,
         course: Arc::new(Course { limit, outcome: AtomicU8::new(0), pieces: AtomicU64::new(0) }),
     };
     // A client that expects 100 gets it when the handler reads, so that a refusal costs it no upload.
@@ -140,8 +145,12 @@ struct Upload {
     /// How many more bytes may come.
     room: usize,
     stall_time: Duration,
-    /// Set while the handler waits for bytes.
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// Set while the handler waits for bytes, with the time at which it began to.
+    alarm: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// How long the handler has waited for the bytes that have come since the clock was set back.
+    waited: Duration,
+    /// How many those are.
+    came: usize,
     course: Arc<Course>,
 }
 
@@ -184,8 +193,20 @@ impl Upload {
     }
 
     fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let stall_time = self.stall_time;
-        self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_time))).as_mut().poll(context)
+        let left = self.stall_time.saturating_sub(self.waited);
+        let set = || (Instant::now(), Box::pin(tokio::time::sleep(left)));
+        self.alarm.get_or_insert_with(set).1.as_mut().poll(context)
+    }
+
+    /// Sets the clock back once enough has come; a client that lets bytes drip gains no time by each.
+    fn count(&mut self, bytes: usize) {
+        self.came = self.came.saturating_add(bytes);
+        if let Some((since, _)) = self.alarm.take() {
+            self.waited += since.elapsed();
+        }
+        if self.came >= STALL_BYTES {
+            (self.waited, self.came) = (Duration::ZERO, 0);
+        }
     }
 }
 
@@ -211,7 +232,8 @@ impl http_body::Body for Upload {
                 return Poll::Ready(Some(Err(stalled(self.stall_time))));
             }
         };
-        self.alarm = None;
+        let came = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref).map_or(0, Bytes::len);
+        self.count(came);
         if frame.is_none() || self.incoming.is_end_stream() {
             self.course.end(WHOLE);
         }
@@ -219,12 +241,11 @@ impl http_body::Body for Upload {
             None => None,
             Some(Err(error)) => Some(Err(broken(error))),
             Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                if bytes > self.room {
+                if came > self.room {
                     self.course.end(TOO_LARGE);
                     return Poll::Ready(Some(Err(too_large(self.course.limit))));
                 }
-                self.room -= bytes;
+                self.room -= came;
                 self.course.pieces.fetch_add(1, Ordering::Relaxed);
                 Some(Ok(frame))
             }
@@ -258,7 +279,7 @@ pub fn too_large(limit: usize) -> Error {
 /// The failure of a body whose bytes stopped coming.
 pub fn stalled(stall_time: Duration) -> Error {
     let message =
-        format!("no byte of the request's body came for {} s: send it without a pause", stall_time.as_secs_f64());
+        format!("hardly a byte of the request's body came for {} s: send it without a pause", stall_time.as_secs_f64());
     Error::new(Kind::Timeout, message)
 }
 
