@@ -228,6 +228,26 @@ def test_a_def_route_that_blocks_delays_no_other(threads: ThreadPoolExecutor) ->
         assert waiting.result(PATIENCE_S).json() == "done"
 
 
+def test_a_plugin_whose_routes_block_on_all_its_asgi_threads_delays_no_other_plugin() -> None:
+    gate, blocked, free = Gate(), APIRouter(), APIRouter()
+    blocked.add_api_route("/wait", lambda: gate.wait(None))
+    free.add_api_route("/quick", lambda: "quick")
+    slow = made(lambda host: host.add_router(blocked, compiled=False), "slow")
+    quick = made(lambda host: host.add_router(free, compiled=False), "quick")
+    with running_host(slow, quick) as host, ThreadPoolExecutor(41) as threads:
+        waiting = [threads.submit(httpx.get, **_as(host, "/api/plugins/slow/wait")) for _ in range(41)]
+        assert [gate.begun.next() for _ in range(40)] == ["begun"] * 40
+        assert host.http.get("/api/plugins/quick/quick").json() == "quick"
+        assert gate.begun.nothing()
+        gate.go.set()
+        assert {answer.result(PATIENCE_S).json() for answer in waiting} == {"done"}
+
+
+def _as(host: RunningHost, path: str) -> dict[str, Any]:
+    """A request of a client of its own, so that none waits for another's connection."""
+    return {"url": f"{host.url}{path}", "headers": host.http.headers, "timeout": PATIENCE_S}
+
+
 def test_many_blocking_handlers_of_one_plugin_run_at_once(threads: ThreadPoolExecutor) -> None:
     barrier = threading.Barrier(20)
     tool = AgentTool("meet", "Waits for nineteen others.", lambda args: barrier.wait(PATIENCE_S) >= 0)

@@ -98,6 +98,22 @@ async fn a_body_of_which_no_byte_comes_is_answered_408() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_drips_is_answered_408() {
+    let served = Served::with(|settings| settings.limits.stall_time = SHORT);
+    let mut client = served.connect().await;
+    client.send(format!("{}content-length: 1000\r\n\r\n", served.head("POST", "/length"))).await;
+    // Each byte comes in time; all together they come too slowly.
+    for _ in 0..900 {
+        client.stream.try_write(b"x").expect("the connection is open");
+        if tokio::time::timeout(SHORT / 8, client.stream.readable()).await.is_ok() {
+            break;
+        }
+    }
+    let answer = client.answer().await.expect("a refusal");
+    assert_eq!((answer.status, answer.code().as_str()), (408, "timeout"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_takes_nothing_of_its_response_is_cut() {
     let served = Served::with(|settings| settings.limits.stall_time = SHORT);
     let mut client = served.connect().await;
