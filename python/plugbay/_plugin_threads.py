@@ -19,14 +19,19 @@ THREADS = 40
 _plugin: ContextVar[str] = ContextVar("plugbay_plugin", default="")
 
 
-def of_plugin(app: App, plugin: str) -> App:
-    """The app, whose blocking work is counted as this plugin's."""
+class OfPlugin:
+    """An app whose blocking work is counted as a plugin's; in all else it is the app."""
 
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
-        _plugin.set(plugin)
-        await app(scope, receive, send)
+    def __init__(self, app: App, plugin: str) -> None:
+        self._app = app
+        self._name = plugin
 
-    return answer
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        _plugin.set(self._name)
+        await self._app(scope, receive, send)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
 
 
 async def divide() -> None:

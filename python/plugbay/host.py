@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plugbay import _core
-from plugbay._plugin_threads import of_plugin
+from plugbay._plugin_threads import OfPlugin
 from plugbay.errors import ClosedError, ConflictError, HandlerError, InvalidError
 from plugbay.fastapi import Mount, include, is_router, mount_of_app, mount_of_routers
 from plugbay.lifespan import Lifespan
@@ -243,7 +243,7 @@ class PluginHost:
         patterns, planned = mount.patterns(), mount.planned(self._off)
         for reason in {each.reason for each in planned if each.reason and each.reason.startswith("this FastAPI")}:
             self.log.warning("the routes at %s run on ASGI: %s", mount.path, reason)
-        app = of_plugin(mount.app, self._manifest.id)
+        app = OfPlugin(mount.app, self._manifest.id)
         rest = (app, mount.lifespan.state, mount.openapi())
         if mount.is_router:
             patterns = ["/{path:path}"] if patterns is None else patterns

@@ -126,7 +126,9 @@ impl Audit {
     /// `Unavailable`: it cannot be used; the message has the cure.
     pub async fn look(&self) -> Result<()> {
         match &self.shared {
-            Some(shared) if shared.place.exists() => shared.journal().await.map(drop),
+            Some(shared) if shared.place.exists() => shared.journal().await.map(drop).inspect_err(|error| {
+                *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            }),
             _ => Ok(()),
         }
     }
