@@ -110,6 +110,10 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
             found.end = End::Line(texts.map(|texts| texts.join(" ")));
             return found;
         }
+        if name == "trap" {
+            found.end = line_of_trap(&rest[1..]);
+            return found;
+        }
         if SHELLS.contains(&name) {
             // Further arguments may be the line, or stand in it.
             found.end = if found.appended { End::Line(None) } else { line_of(&rest[1..]) };
@@ -117,7 +121,9 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
         }
         let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) else { return found };
         let Some(inner) = wrapper.inner(rest, &mut found.variables) else {
-            found.end = End::Unknown;
+            // `env -S` takes a whole command as one word.
+            let is_line = |word: &Word| word.known.as_deref().is_some_and(|known| known.contains([' ', '\t']));
+            found.end = if name == "env" && rest.iter().any(is_line) { End::Line(None) } else { End::Unknown };
             return found;
         };
         found.appended |= name == "xargs";
@@ -183,6 +189,16 @@ impl Wrapper {
             return Some(if attached { 1 } else { 2 });
         }
         self.flags.1.contains(&name).then_some(1)
+    }
+}
+
+/// The line that a shell runs later, when it gets a signal or ends.
+fn line_of_trap(arguments: &[Word]) -> End {
+    let begin = usize::from(arguments.first().is_some_and(|word| word.known.as_deref() == Some("--")));
+    match arguments.get(begin) {
+        None => End::Command,
+        Some(word) if begin == 0 && word.known.as_deref().is_some_and(|known| known.starts_with('-')) => End::Command,
+        Some(word) => End::Line(word.known.clone()),
     }
 }
 

@@ -177,6 +177,8 @@ fn wrappers_are_taken_off_and_a_rule_that_forbids_holds_for_every_form() {
         "/bin/rm x",
         "sudo ../bin/rm x",
         "su --command='rm x' ann",
+        "trap 'rm x' EXIT",
+        "trap -- 'ls; rm x' EXIT",
     ] {
         assert!(forbidden(line, "rm *"), "{line}");
     }
