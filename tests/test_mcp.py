@@ -228,6 +228,10 @@ def test_a_session_serves_only_the_principal_that_opened_it(host: RunningHost) -
         other = owner | session | {"Authorization": f"Bearer {made['token']}"}
         assert http.post("/mcp", json=listing, headers=other).status_code == 404
         assert http.delete("/mcp", headers=other).status_code == 404
+        # The first message is of the old era whatever its header says.
+        newer = {"MCP-Protocol-Version": "2026-07-28"}
+        first = json.loads(json.dumps(INITIALIZE).replace("2025-11-25", "2026-07-28"))
+        assert http.post("/mcp", json=first, headers=other | newer).status_code == 404
         assert http.delete("/mcp", headers=owner | session).status_code == 204
         assert http.post("/mcp", json=listing, headers=owner | session).status_code == 404
 

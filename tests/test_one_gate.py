@@ -15,9 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import httpx
+import mcp_clients
 import pytest
 from kit import PATIENCE_S
+from mcp.shared.exceptions import MCPError
 from raw import Socket
 
 from plugbay import ToolError
@@ -123,6 +126,26 @@ def on_the_command_line(host: RunningHost, tool: str, arguments: dict[str, Any])
     return None, str(done.returncode)
 
 
+def over_mcp(host: RunningHost, tool: str, arguments: dict[str, Any]) -> Outcome:
+    async def call() -> Outcome:
+        async with mcp_clients.client(host.url, host.token, "legacy") as connected:
+
+            async def heard(*_report: Any) -> None:
+                pass
+
+            try:
+                # Who hears of progress is told that a person is asked, and so waits to the end.
+                answer = await connected.call_tool(tool, arguments, progress_callback=heard)
+            except MCPError as error:
+                return None, error.error.data["code"]
+            if answer.is_error:
+                return None, (answer.meta or {})["plugbay/code"]
+            return answer.structured_content, None
+
+    outcome: Outcome = mcp_clients.run(call)
+    return outcome
+
+
 def command(host: RunningHost, tool: str, arguments: dict[str, Any]) -> subprocess.Popen[str]:
     """`plugbay tool call`, started."""
     words = ["tool", "call", tool, "--url", host.url, "--json", "-"]
@@ -145,6 +168,7 @@ DOORS: dict[str, tuple[str, Callable[[RunningHost, str, dict[str, Any]], Outcome
     "Python": ("python", in_python),
     "dash": ("repl", on_dash),
     "the command line": ("http", on_the_command_line),
+    "MCP": ("mcp", over_mcp),
 }
 """Each door, the word for it in the record, and how to call there. A further door is a further line."""
 
@@ -298,12 +322,23 @@ def cancel_on_the_command_line(host: RunningHost, tool: str, begun: Callable[[],
     process.communicate(timeout=PATIENCE_S)
 
 
+def cancel_over_mcp(host: RunningHost, tool: str, begun: Callable[[], None]) -> None:
+    async def call() -> None:
+        async with mcp_clients.client(host.url, host.token, "legacy") as connected, anyio.create_task_group() as group:
+            group.start_soon(connected.call_tool, tool, {"text": "x"})
+            await anyio.to_thread.run_sync(begun)
+            group.cancel_scope.cancel()
+
+    mcp_clients.run(call)
+
+
 CANCELS = {
     "HTTP": cancel_over_http,
     "the socket": cancel_over_the_socket,
     "Python": cancel_in_python,
     "dash": cancel_on_dash,
     "the command line": cancel_on_the_command_line,
+    "MCP": cancel_over_mcp,
 }
 
 

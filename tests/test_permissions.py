@@ -338,3 +338,37 @@ def test_rules_that_are_not_what_a_host_wrote_stop_the_start(home: Path, plugbay
     ended = plugbay("serve", "--port", "0")
     assert ended.returncode != 0
     assert "rules.json" in ended.stderr and "put back a good copy" in ended.stderr
+
+
+# Calls of yesterday by the rules of today.
+
+
+def test_recorded_calls_are_judged_by_the_rules_of_now(host: RunningHost) -> None:
+    agent = token(host, "agent", "call")
+    headers = {"Authorization": f"Bearer {agent}", "Prefer": "respond-async"}
+    for tool, arguments, status in [
+        ("files.read", {"path": "/a"}, 200),
+        ("files.write", {"path": "/data/a"}, 202),
+        ("files.write", {"path": "/etc/a"}, 202),
+        ("files.write", {}, 202),
+        ("nothing", {}, 404),
+    ]:
+        assert host.http.post(f"/api/host/tools/{tool}", json=arguments, headers=headers).status_code == status
+    for where, rule in [("allow", "files.write(/data/*)"), ("deny", "files.write(/etc/*)")]:
+        added = host.http.post("/api/host/permissions/rules", json={"list": where, "rule": rule})
+        assert added.status_code == 201, added.text
+
+    told = host.http.get("/api/host/audit/simulate", params={"since": "1h"}).raise_for_status().json()
+    assert (told["calls"], told["unjudged"]) == (4, {})
+    assert told["verdicts"] == {"allow": 2, "ask": 1, "deny": 1}
+    changes = {(row["specifier"], row["was"], row["now"], row["calls"]) for row in told["changes"]}
+    assert changes == {("/data/a", "ask", "allow", 1), ("/etc/a", "ask", "deny", 1)}
+
+    done = run(host, "perms", "simulate", "--last", "30d", who=host.token)
+    said, error = done.communicate(timeout=PATIENCE_S)
+    assert done.returncode == 0, error
+    assert "4 calls were decided" in said
+    assert "files.write(/etc/*)" in said
+    wrong = run(host, "perms", "simulate", "--last", "ever", who=host.token)
+    assert "no time" in wrong.communicate(timeout=PATIENCE_S)[1]
+    assert wrong.returncode == 2

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http::request::Parts as Head;
 use rmcp::model::{ClientJsonRpcMessage, GetExtensions, ProtocolVersion, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
-    LocalSessionManager, LocalSessionManagerError, SessionConfig,
+    LocalSessionManager, LocalSessionManagerError, SessionConfig, SessionError,
 };
 use rmcp::transport::streamable_http_server::session::{RestoreOutcome, ServerSseMessage, SessionId, SessionManager};
 use tokio_util::sync::CancellationToken;
@@ -61,20 +61,18 @@ impl Sessions {
     /// # Errors
     /// `NotFound`: the session is another principal's. `Busy`: it asks for a new session and there are too many.
     pub fn check(&self, headers: &HeaderMap, caller: &Caller) -> Result<()> {
-        if headers
-            .get(VERSION)
-            .is_some_and(|version| version.as_bytes() >= ProtocolVersion::V_2026_07_28.as_str().as_bytes())
-        {
-            return Ok(());
-        }
         let open = self.open();
         let Some(id) = session_of(headers) else {
-            if open.len() < self.shared.limit {
+            let is_modern = headers
+                .get(VERSION)
+                .is_some_and(|version| version.as_bytes() >= ProtocolVersion::V_2026_07_28.as_str().as_bytes());
+            if is_modern || open.len() < self.shared.limit {
                 return Ok(());
             }
             let message = format!("{} MCP sessions are open, as many as may be: end one, or ask later", open.len());
             return Err(Error::new(Kind::Busy, message));
         };
+        // Whatever the version: what a header says does not decide alone in which era a message is read.
         match open.get(id).and_then(|seat| seat.owner.as_deref()) {
             Some(owner) if owner != caller.principal.name() => {
                 Err(Error::new(Kind::NotFound, "there is no such MCP session: begin a new one"))
@@ -108,6 +106,11 @@ impl SessionManager for Sessions {
     type Transport = <LocalSessionManager as SessionManager>::Transport;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
+        if self.open().len() >= self.shared.limit {
+            // A first message whose header names the new era comes as far as this.
+            let full = std::io::Error::other("too many MCP sessions are open");
+            return Err(LocalSessionManagerError::SessionError(SessionError::Io(full)));
+        }
         let (id, transport) = self.shared.inner.create_session().await?;
         self.open().insert(id.clone(), Seat { owner: None, ended: CancellationToken::new() });
         Ok((id, transport))

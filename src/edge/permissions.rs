@@ -72,7 +72,11 @@ fn empty() -> Value {
 }
 
 /// `GET /api/host/permissions`: `{"mode", "rules": […], "findings": […]}`.
-async fn show(State(parts): State<Parts>) -> Response {
+async fn show(State(parts): State<Parts>) -> Result<Response, Failure> {
+    Ok(kept_on_disk(move || Ok(shown(&parts))).await?)
+}
+
+fn shown(parts: &Parts) -> Response {
     let gate = parts.toolbox.gate();
     let mode = match gate.mode() {
         Mode::Default => "default",
@@ -174,7 +178,8 @@ async fn lint(State(parts): State<Parts>, body: Result<Bytes, BytesRejection>) -
             rules.push(Rule::parse(&text, list, Place::Given)?);
         }
     }
-    Ok(json(StatusCode::OK, &object!({ "findings": inspect(&rules, &parts.registry) })))
+    let found = kept_on_disk(move || Ok(inspect(&rules, &parts.registry))).await?;
+    Ok(json(StatusCode::OK, &object!({ "findings": found })))
 }
 
 fn may_change(principal: &Principal) -> Result<()> {
@@ -195,7 +200,7 @@ fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T> {
     })
 }
 
-/// Runs what waits for the disk where it holds up no other request.
+/// Runs what waits for the disk, or takes long with many rules, where it holds up no other request.
 async fn kept_on_disk<T: Send + 'static>(change: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let change = tokio::task::spawn_blocking(change).await;
     change.unwrap_or_else(|error| Err(Error::new(Kind::Internal, "the change failed").with_source(error)))

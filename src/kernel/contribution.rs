@@ -14,7 +14,7 @@ use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::kernel::call::Moment;
 use crate::kernel::fingerprint::{Identity, Said};
 use crate::kernel::handler::{ChannelHandler, HookHandler, RouteHandler, TextHandler, ToolHandler};
-use crate::kernel::redact::redacted;
+use crate::kernel::redact::{may_hide, redacted};
 use crate::kernel::specifier::Template;
 
 /// A path of a mount, below its prefix: segments that are text, one parameter, or all the rest.
@@ -137,17 +137,20 @@ impl Schema {
         &self.text
     }
 
-    /// Checks a value; the text of the first failures, at most five, or `None` when it fits.
+    /// Checks a value; the text of the first failures, at most five, or `None` when it fits. Where the schema marks
+    /// anything as secret, no text shows a value.
     pub fn failures(&self, value: &Value) -> Option<String> {
         if self.validator.is_valid(value) {
             return None;
         }
+        let is_discreet = may_hide(self.text.as_str());
         let failures: Vec<String> = self
             .validator
             .iter_errors(value)
             .take(5)
             .map(|error| {
-                let text: String = error.to_string().chars().take(300).collect();
+                let text = if is_discreet { error.masked().to_string() } else { error.to_string() };
+                let text: String = text.chars().take(300).collect();
                 match error.instance_path().as_str() {
                     "" => text,
                     path => format!("{path}: {text}"),

@@ -281,7 +281,7 @@ impl Gate {
     /// The tool of that name that somebody said "always" for last.
     fn last_seen(&self, tool: &str) -> Option<SeenTool> {
         let kept = self.shared.rulebook.kept();
-        kept.into_iter().rev().filter_map(|rule| rule.seen).find(|seen| seen.facts["name"] == *tool)
+        kept.iter().rev().filter_map(|rule| rule.seen.as_ref()).find(|seen| seen.facts["name"] == *tool).cloned()
     }
 
     /// The narrowest rules that would let the call through; none when no rule can.

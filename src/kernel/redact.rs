@@ -1,9 +1,14 @@
 //! Arguments as they may be shown and kept: what a schema marks as secret is replaced.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 /// Stands where a secret was.
 pub const HIDDEN: &str = "[hidden]";
+
+/// The schema of a secret.
+static SECRET: LazyLock<Value> = LazyLock::new(|| serde_json::json!({ "writeOnly": true }));
 
 /// How many `$ref`s are followed on the way to one value: a schema may refer to itself.
 const REFERENCES: usize = 16;
@@ -78,8 +83,11 @@ fn all_of<'a>(root: &'a Value, schemas: &[&'a Value]) -> Vec<&'a Value> {
         };
         for word in ["$ref", "$dynamicRef"] {
             let pointer = schema.get(word).and_then(Value::as_str).and_then(|text| text.strip_prefix('#'));
-            if let Some(target) = pointer.and_then(|pointer| root.pointer(&decoded(pointer))) {
-                add(target, references + 1);
+            match pointer.and_then(|pointer| root.pointer(&decoded(pointer))) {
+                Some(target) => add(target, references + 1),
+                // An anchor or an id: what it refers to is not looked for, and may be a secret.
+                None if schema.get(word).is_some() => add(&SECRET, 0),
+                None => {}
             }
         }
         for word in ["allOf", "anyOf", "oneOf"] {
@@ -140,18 +148,20 @@ mod tests {
                 "list": {"type": "array", "items": {"properties": {"key": {"writeOnly": true}}}},
                 "either": {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"pin": {"writeOnly": true}}}]},
                 "writeOnly": {"type": "string"},
+                "anchored": {"$ref": "#far"},
                 "tuple": {"prefixItems": [{}, {"format": "password"}]},
             },
             "additionalProperties": {"writeOnly": true},
-            "$defs": {"secret": {"allOf": [{"writeOnly": true}]}, "self": {"$ref": "#/$defs/self"}},
+            "$defs": {"far": {"$anchor": "far", "writeOnly": true}, "secret": {"allOf": [{"writeOnly": true}]}, "self": {"$ref": "#/$defs/self"}},
         });
         let value = json!({
             "user": "ann", "password": "p", "token": {"a": 1}, "list": [{"key": "k", "name": "n"}],
-            "either": {"pin": 1, "x": 2}, "writeOnly": "no secret", "tuple": ["a", "b", "c"], "more": "m", "nothing": null,
+            "either": {"pin": 1, "x": 2}, "writeOnly": "no secret", "tuple": ["a", "b", "c"], "anchored": "a", "more": "m", "nothing": null,
         });
         let expected = json!({
             "user": "ann", "password": HIDDEN, "token": HIDDEN, "list": [{"key": HIDDEN, "name": "n"}],
-            "either": {"pin": HIDDEN, "x": 2}, "writeOnly": "no secret", "tuple": ["a", HIDDEN, "c"], "more": HIDDEN,
+            "either": {"pin": HIDDEN, "x": 2}, "writeOnly": "no secret", "tuple": ["a", HIDDEN, "c"], "anchored": HIDDEN,
+            "more": HIDDEN,
             "nothing": null,
         });
         assert_eq!(redacted(&schema, &value), expected);

@@ -85,6 +85,8 @@ struct Shared {
     policy: ArcSwap<Policy>,
     /// What people added. Held while it is changed, so that two changes cannot lose one another.
     kept: Mutex<Kept>,
+    /// The same for those that only look: a call does not wait while the disk is written.
+    shown: ArcSwap<Vec<KeptRule>>,
 }
 
 /// What `rules.json` holds.
@@ -130,7 +132,8 @@ impl Rulebook {
 
     fn made(store: Option<Store>, mode: Mode, set: Vec<Rule>, kept: Kept, rules: Vec<Rule>) -> Self {
         let policy = ArcSwap::from_pointee(Policy { mode, rules: Arc::new(RuleSet::new(rules)) });
-        Self { shared: Arc::new(Shared { store, mode, set, policy, kept: Mutex::new(kept) }) }
+        let shown = ArcSwap::from_pointee(kept.rules.clone());
+        Self { shared: Arc::new(Shared { store, mode, set, policy, kept: Mutex::new(kept), shown }) }
     }
 
     /// What calls are judged by now.
@@ -144,13 +147,13 @@ impl Rulebook {
     }
 
     /// The rules that people added, oldest first.
-    pub fn kept(&self) -> Vec<KeptRule> {
-        self.locked().rules.clone()
+    pub fn kept(&self) -> Arc<Vec<KeptRule>> {
+        self.shared.shown.load_full()
     }
 
     /// The rule that a person added under this number.
     pub fn kept_rule(&self, id: u64) -> Option<KeptRule> {
-        self.locked().rules.iter().find(|rule| rule.id == id).cloned()
+        self.kept().iter().find(|rule| rule.id == id).cloned()
     }
 
     /// Adds a rule. Blocks until it is on the disk.
@@ -185,6 +188,7 @@ impl Rulebook {
             ));
         }
         self.keep(&changed)?;
+        self.shared.shown.store(Arc::new(changed.rules.clone()));
         *kept = changed;
         self.swap(rules);
         Ok(made)
@@ -206,6 +210,7 @@ impl Rulebook {
         let gone = changed.rules.remove(place);
         let rules = self.all(&changed)?;
         self.keep(&changed)?;
+        self.shared.shown.store(Arc::new(changed.rules.clone()));
         *kept = changed;
         self.swap(rules);
         Ok(gone)

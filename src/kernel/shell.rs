@@ -11,7 +11,7 @@ use brush_parser::ast::{
 };
 use brush_parser::{Parser, ParserOptions};
 
-use crate::kernel::word::{self, Word, escaped, runs_commands};
+use crate::kernel::word::{self, Word, escaped, has_names, runs_commands};
 use crate::kernel::wrapper::{self, End, Unwrapped};
 
 pub use crate::kernel::word::is_unseen;
@@ -358,6 +358,14 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
             command.take_forms(&[written(&words[start..]), open(&words[start..])]);
         }
     }
+    // A rule that forbids `rm` holds for `/bin/rm`, too.
+    for start in std::iter::once(&0).chain(&unwrapped.starts) {
+        let name = words[*start].known.as_deref().and_then(|known| known.rsplit_once('/'));
+        if let Some((_, name)) = name.filter(|(_, name)| !name.is_empty()) {
+            let named = [&[Word::plain(name)], &words[start + 1..]].concat();
+            command.take_forms(&[written(&named), open(&named)]);
+        }
+    }
     for start in &unwrapped.starts {
         let end = if unwrapped.appended { " *" } else { "" };
         let inner = format!("{}{end}", open(&words[*start..]));
@@ -376,8 +384,9 @@ fn recorded_word(text: &str) -> Word {
     Word { written: text.into(), open: text.into(), known, substituted: Vec::new() }
 }
 
+/// An arithmetic expression that is known to run nothing.
 fn harmless(expression: &str) -> Option<()> {
-    (!runs_commands(expression)).then_some(())
+    (!has_names(expression)).then_some(())
 }
 
 /// How deep a line could be nested at most: the brackets that are open at one time, and every word that may open a block.

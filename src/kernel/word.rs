@@ -22,6 +22,19 @@ impl Word {
         let pieces = word::parse(text, &ParserOptions::default()).ok()?;
         let mut read = Self { known: Some(String::new()), ..Self::default() };
         read.add_all(text, &pieces, Quoted::No)?;
+        // Names of variables with such an index run it, wherever they are evaluated: `printf -v 'a[$(rm x)]'`.
+        let index = read.known.as_deref().and_then(|known| known.split_once('['));
+        if index.is_some_and(|(_, rest)| runs_commands(rest)) {
+            return None;
+        }
+        // Braces and brackets reach over quotes, which are read apart.
+        let is_bare = |mark: char| {
+            pieces.iter().any(|piece| matches!(&piece.piece, WordPiece::Text(text) if text.contains(mark)))
+        };
+        let braces = is_bare('{') && (text.contains(',') || text.contains(".."));
+        if pieces.len() > 1 && (braces || (is_bare('[') && is_bare(']'))) {
+            read = Self { substituted: read.substituted, ..Self::unknown() };
+        }
         Some(read)
     }
 
@@ -74,6 +87,8 @@ impl Word {
                 self.substituted.push(line.replace("\\`", "`").replace("\\$", "$").replace("\\\\", "\\"));
                 self.open();
             }
+            // The value of a name is evaluated in turn, and may run commands.
+            WordPiece::ArithmeticExpression(expression) if has_names(&expression.value) => return None,
             WordPiece::ParameterExpansion(_) | WordPiece::ArithmeticExpression(_) => {
                 // What stands inside may run commands, at places that are not looked into.
                 if runs_commands(source?) {
@@ -134,6 +149,11 @@ enum Quoted {
 /// Whether a piece of a line may hold a command substitution.
 pub fn runs_commands(text: &str) -> bool {
     ["$(", "`", "<(", ">(", "${ ", "${|"].iter().any(|mark| text.contains(mark))
+}
+
+/// Whether an arithmetic expression has names, whose values are evaluated as expressions themselves.
+pub fn has_names(expression: &str) -> bool {
+    expression.contains(|c: char| c.is_alphabetic() || matches!(c, '_' | '$' | '`'))
 }
 
 /// A known text as it stands in a specifier.

@@ -51,8 +51,9 @@ const WRAPPERS: [Wrapper; 17] = [
     wrapper("busybox", "", ""),
     Wrapper { flags: ("v", &[]), arguments: 1, ..wrapper("chroot", "", "") },
     Wrapper {
+        // Not `-I` and its like: with them what is read may stand anywhere, also as the command's name.
         flags: ("0rtpxo", &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty"]),
-        values: ("nPILdsaE", &["max-args", "max-procs", "replace", "max-lines", "delimiter", "max-chars", "arg-file"]),
+        values: ("nPLdsaE", &["max-args", "max-procs", "max-lines", "delimiter", "max-chars", "arg-file"]),
         ..wrapper("xargs", "", "")
     },
     wrapper("eval", "", ""),
@@ -100,18 +101,29 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
     loop {
         let rest = &words[start..];
         let Some(name) = rest.first().and_then(name_of) else { return found };
+        if name == "eval" && found.appended {
+            found.end = End::Line(None);
+            return found;
+        }
         if name == "eval" {
             let texts: Option<Vec<&str>> = rest[1..].iter().map(|word| word.known.as_deref()).collect();
             found.end = End::Line(texts.map(|texts| texts.join(" ")));
             return found;
         }
+        if name == "trap" {
+            found.end = line_of_trap(&rest[1..]);
+            return found;
+        }
         if SHELLS.contains(&name) {
-            found.end = line_of(&rest[1..]);
+            // Further arguments may be the line, or stand in it.
+            found.end = if found.appended { End::Line(None) } else { line_of(&rest[1..]) };
             return found;
         }
         let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) else { return found };
         let Some(inner) = wrapper.inner(rest, &mut found.variables) else {
-            found.end = End::Unknown;
+            // `env -S` takes a whole command as one word.
+            let is_line = |word: &Word| word.known.as_deref().is_some_and(|known| known.contains([' ', '\t']));
+            found.end = if name == "env" && rest.iter().any(is_line) { End::Line(None) } else { End::Unknown };
             return found;
         };
         found.appended |= name == "xargs";
@@ -180,16 +192,33 @@ impl Wrapper {
     }
 }
 
-/// The line that a shell with these arguments reads; without one it is a command like others.
+/// The line that a shell runs later, when it gets a signal or ends.
+fn line_of_trap(arguments: &[Word]) -> End {
+    let begin = usize::from(arguments.first().is_some_and(|word| word.known.as_deref() == Some("--")));
+    match arguments.get(begin) {
+        None => End::Command,
+        Some(word) if begin == 0 && word.known.as_deref().is_some_and(|known| known.starts_with('-')) => End::Command,
+        Some(word) => End::Line(word.known.clone()),
+    }
+}
+
+/// The line that a shell with these arguments reads. With a file it is a command like others; without, it reads what
+/// nobody knows.
 fn line_of(arguments: &[Word]) -> End {
     for (index, word) in arguments.iter().enumerate() {
-        let Some(known) = word.known.as_deref() else { return End::Unknown };
+        let Some(known) = word.known.as_deref() else { return End::Line(None) };
+        if let Some(line) = known.strip_prefix("--command=") {
+            return End::Line(Some(line.to_owned()));
+        }
         // `su` has the name of a user before its options.
         if known == "--command" || (known.starts_with('-') && !known.starts_with("--") && known.contains('c')) {
-            return End::Line(arguments.get(index + 1).and_then(|line| line.known.clone()));
+            // More options may stand before the line.
+            let line = arguments.get(index + 1).and_then(|line| line.known.clone());
+            return End::Line(line.filter(|line| !line.starts_with(['-', '+'])));
         }
     }
-    End::Command
+    let is_option = |word: &Word| word.known.as_deref().is_some_and(|known| known.starts_with(['-', '+']));
+    if arguments.iter().all(is_option) { End::Line(None) } else { End::Command }
 }
 
 /// The name of a command that this system has for everybody; a file of another folder is whatever it is.

@@ -174,8 +174,25 @@ fn wrappers_are_taken_off_and_a_rule_that_forbids_holds_for_every_form() {
         "/tmp/sudo rm x",
         "command rm x",
         "sudo -u $U rm x",
+        "/bin/rm x",
+        "sudo ../bin/rm x",
+        "su --command='rm x' ann",
+        "trap 'rm x' EXIT",
+        "trap -- 'ls; rm x' EXIT",
     ] {
         assert!(forbidden(line, "rm *"), "{line}");
+    }
+    // What the shell puts in may be anything, so that such a rule may match and the call is asked.
+    for line in ["{r\"m\",x}", "[\"r\"]m x"] {
+        let rule = Glob::parse("rm *").unwrap();
+        let commands = shell::commands(line).unwrap();
+        assert!(
+            commands.iter().flat_map(|command| &command.forms).any(|form| {
+                let form = Glob::parse(form).unwrap();
+                rule.meets(&form) || form.as_str() == "*"
+            }),
+            "{line}"
+        );
     }
     for line in ["sudo ls", "sudo bash -c 'ls'"] {
         assert!(forbidden(line, "sudo *"), "{line}");
@@ -210,6 +227,9 @@ fn every_part_must_be_allowed() {
         "git log | xargs rm",
         "for PATH in /tmp; do git log; done",
         "git log & rm x",
+        "echo '; rm x' | xargs -I{} sh -c 'git {}'",
+        "echo rm | xargs -I git git log",
+        "/tmp/git log",
     ] {
         assert!(!allowed(line, "git *"), "{line}");
     }

@@ -10,7 +10,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use rmcp::ClientHandler;
 use rmcp::handler::client::progress::ProgressDispatcher;
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, Implementation, ProgressNotificationParam, ProtocolVersion, SubscriptionFilter,
+    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProgressNotificationParam,
+    ProtocolVersion, SubscriptionFilter, Tool,
 };
 use rmcp::service::{
     ClientLifecycleMode, NotificationContext, Peer, RoleClient, RunningService, serve_client_with_lifecycle,
@@ -34,6 +35,9 @@ use crate::kernel::registry::{Draft, Engine, Registry};
 
 /// From a start to the list of tools.
 const START_TIME: Duration = Duration::from_secs(30);
+/// So many tools a server may have, in so many pages.
+const TOOLS: usize = 10_000;
+const PAGES: usize = 1000;
 /// The first wait before a new try, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// A server that was there for so long begins with the first wait again.
@@ -207,9 +211,7 @@ impl Life {
 
     /// Commits the tools that the server has now, in place of those that it had.
     async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear) -> Result<()> {
-        let tools = peer.list_all_tools().await.map_err(|error| {
-            Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {error}"))
-        })?;
+        let tools = listed(peer).await?;
         let said = peer.peer_info().and_then(|said| said.server_info.clone());
         let (name, version) = said.as_ref().map_or((self.server.name.as_str(), "0.0.0"), |said| {
             (said.title.as_deref().unwrap_or(&said.name), said.version.as_str())
@@ -232,6 +234,28 @@ impl Life {
         let source = format!("[mcp.servers.{id}]");
         self.place.registry.record(PluginError::new(source, Some(id), *stage, error));
     }
+}
+
+/// All tools of a server, page by page, as long as there are not too many.
+async fn listed(peer: &Peer<RoleClient>) -> Result<Vec<Tool>> {
+    let mut tools = Vec::new();
+    let mut cursor = None;
+    for _ in 0..PAGES {
+        let asked = PaginatedRequestParams::default().with_cursor(cursor);
+        let page = peer.list_tools(Some(asked)).await.map_err(|error| {
+            Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {error}"))
+        })?;
+        tools.extend(page.tools);
+        cursor = page.next_cursor;
+        if tools.len() > TOOLS {
+            break;
+        }
+        if cursor.is_none() {
+            return Ok(tools);
+        }
+    }
+    let message = format!("the MCP server's list of tools has more than {TOOLS} tools or {PAGES} pages");
+    Err(Error::new(Kind::Upstream, message))
 }
 
 /// In the new era a server says that its list has changed to those who listen. Resolves never.
