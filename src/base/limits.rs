@@ -171,9 +171,4 @@ pub const LIMITS: &[Limit] = &[
         help: "for room in the log of calls, and until a record is on the disk",
         slot: |to| Slot::Time(&mut to.audit_time),
     },
-    Limit {
-        name: "proxy_body_bytes",
-        help: "bytes of a request's body to a plugin's server; 0 is no limit",
-        slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
-    },
 ];
