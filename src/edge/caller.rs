@@ -317,7 +317,8 @@ fn need(method: &Method, path: &str) -> Need {
 /// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.
 fn is_look(method: &Method, path: &str) -> bool {
     let below = path.strip_prefix("/api/host/plugins").unwrap_or_default().trim_start_matches('/');
-    matches!(*method, Method::GET | Method::HEAD) && !below.contains('/') && !below.starts_with(JOB_PREFIX)
+    // No id needs an escape, and a job's could hide behind one.
+    matches!(*method, Method::GET | Method::HEAD) && !below.contains(['/', '%']) && !below.starts_with(JOB_PREFIX)
 }
 
 fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {

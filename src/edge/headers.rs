@@ -47,11 +47,22 @@ const OF_THE_HOST_BEGIN: [&str; 6] = ["access-control-", "x-auth-", "x-host-", "
 /// Takes out of a client's request what its plugin's server must not see. The framing is made anew: `body_bytes` is the
 /// length of the body where that is known.
 pub fn forward(headers: &mut HeaderMap, method: &Method, body_bytes: Option<u64>) {
-    strip(headers, |name| OF_CLIENTS.contains(&name) || OF_CLIENTS_BEGIN.iter().any(|begin| name.starts_with(begin)));
+    strip(headers, is_of_clients);
+    if body_bytes.is_none() {
+        // hyper takes a GET without a length for one without a body, and would lose it.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let may_have_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     if let Some(bytes) = body_bytes.filter(|bytes| *bytes > 0 || may_have_body) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
     }
+}
+
+/// Whether a client's header stops here. To CGI, and so to WSGI, `_` is as `-`: a server of that kind would take
+/// `x_host_user` for the host's own word.
+fn is_of_clients(name: &str) -> bool {
+    let stops = |name: &str| OF_CLIENTS.contains(&name) || OF_CLIENTS_BEGIN.iter().any(|begin| name.starts_with(begin));
+    stops(name) || (name.contains('_') && stops(&name.replace('_', "-")))
 }
 
 /// Takes out of a server's answer what only the host may say, and says what the host says of every plugin's answer.
@@ -83,12 +94,14 @@ fn strip(headers: &mut HeaderMap, stops: impl Fn(&str) -> bool) {
 /// Whether a browser may make a document of the body, which can then run scripts: HTML, SVG and other XML, parts of
 /// them, and what does not say what it is.
 fn is_document(headers: &HeaderMap) -> bool {
-    let Some(media_type) = headers.get(CONTENT_TYPE) else { return true };
+    let mut media_types = headers.get_all(CONTENT_TYPE).iter();
+    let Some(media_type) = media_types.next() else { return true };
     let text = media_type.as_bytes();
     let essence = text.split(|byte| *byte == b';').next().unwrap_or(text).trim_ascii();
     let contains = |word: &[u8]| essence.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    // Several types in one line: a browser takes the last.
-    contains(b"html") || contains(b"xml") || contains(b"multipart/") || text.contains(&b',') || !essence.contains(&b'/')
+    let is_active = [&b"html"[..], b"xml", b"xsl", b"multipart/"].into_iter().any(contains);
+    // Of several types, in one line or in several, a browser takes the last.
+    is_active || media_types.next().is_some() || text.contains(&b',') || !essence.contains(&b'/')
 }
 
 /// A query without its parameters of the name `token`, the rest byte for byte; `None` when nothing is left.
@@ -106,4 +119,45 @@ pub fn without_tokens(query: &str) -> Option<Cow<'_, str>> {
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
     (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_only_the_host_says_stops_also_when_it_is_written_with_underscores() {
+        let mut headers =
+            map(&[("x_host_user", "a"), ("x-plugin_secret-key", "b"), ("x_own", "c"), ("x-host-time", "1")]);
+        forward(&mut headers, &Method::GET, Some(0));
+        assert_eq!(headers, map(&[("x_own", "c")]));
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_announced_whatever_the_method() {
+        let mut headers = map(&[("transfer-encoding", "chunked"), ("te", "trailers")]);
+        forward(&mut headers, &Method::GET, None);
+        assert_eq!(headers, map(&[("transfer-encoding", "chunked")]));
+    }
+
+    #[test]
+    fn what_a_browser_may_make_a_document_of_is_sandboxed() {
+        for lines in [
+            &[][..],
+            &[("content-type", "text/HTML; charset=utf-8")],
+            &[("content-type", "image/svg+xml")],
+            &[("content-type", "text/xsl")],
+            &[("content-type", "text/plain, text/html")],
+            &[("content-type", "text/plain"), ("content-type", "text/html")],
+        ] {
+            let mut headers = HeaderMap::new();
+            lines.iter().for_each(|(name, value)| _ = headers.append(*name, HeaderValue::from_static(value)));
+            assert!(is_document(&headers), "{lines:?}");
+        }
+        assert!(!is_document(&map(&[("content-type", "application/json")])));
+    }
 }

@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -28,6 +28,8 @@ use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
 use crate::engine::process::desk::State as ChildState;
 use crate::engine::process::processes::Report;
+use crate::kernel::call::Caller;
+use crate::kernel::principal::Principal;
 
 /// Lines of a log that are shown unless more or fewer are asked for.
 const LINES: usize = 100;
@@ -67,6 +69,7 @@ struct Wish {
 
 async fn logs(
     State(parts): State<Parts>,
+    Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     wish: Result<Query<Wish>, QueryRejection>,
 ) -> Result<Response, Failure> {
@@ -81,7 +84,7 @@ async fn logs(
         None | Some("0" | "false") => Body::from(text(&log.last(lines))),
         Some(_) => {
             let (last, more) = log.follow(lines);
-            Body::from_stream(following(last.into(), more, parts.shutdown))
+            Body::from_stream(following(last.into(), more, (parts.shutdown, caller.principal)))
         }
     };
     let headers = [
@@ -96,27 +99,28 @@ fn text(lines: &[Arc<str>]) -> String {
     lines.iter().flat_map(|line| [&**line, "\n"]).collect()
 }
 
-/// The last lines, then all that come, until the host stops.
+/// The last lines, then all that come, until the host stops or the follower's token is taken back.
 fn following(
     last: VecDeque<Arc<str>>,
     more: Receiver<Arc<str>>,
-    shutdown: Shutdown,
+    until: (Shutdown, Principal),
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    stream::unfold((last, more, shutdown), |(mut last, mut more, shutdown)| async move {
+    stream::unfold((last, more, until), |(mut last, mut more, until)| async move {
         if !last.is_empty() {
             let lines = text(last.make_contiguous());
-            return Some((Ok(Bytes::from(lines)), (VecDeque::new(), more, shutdown)));
+            return Some((Ok(Bytes::from(lines)), (VecDeque::new(), more, until)));
         }
         let line = tokio::select! {
             line = more.recv() => line,
-            () = shutdown.stopping() => return None,
+            () = until.0.stopping() => return None,
+            () = until.1.revoked() => return None,
         };
         let line = match line {
             Ok(line) => format!("{line}\n"),
             Err(RecvError::Lagged(missed)) => format!("… {missed} lines missed: they came too fast\n"),
             Err(RecvError::Closed) => return None,
         };
-        Some((Ok(Bytes::from(line)), (last, more, shutdown)))
+        Some((Ok(Bytes::from(line)), (last, more, until)))
     })
 }
 

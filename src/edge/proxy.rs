@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::header::HOST;
 use http::request::Parts as Head;
 use http::uri::PathAndQuery;
@@ -231,12 +231,15 @@ fn aim(uri: &Uri) -> Option<(&str, Uri)> {
         "" => "/",
         path => path,
     };
-    let target = match uri.query().map(headers::without_tokens) {
-        Some(Some(query)) => Bytes::from(format!("{path}?{query}")),
-        Some(None) | None => Bytes::copy_from_slice(path.as_bytes()),
-    };
+    let query = uri.query().and_then(headers::without_tokens);
+    let mut target = BytesMut::with_capacity(path.len() + query.as_ref().map_or(0, |query| 1 + query.len()));
+    target.extend_from_slice(path.as_bytes());
+    if let Some(query) = query {
+        target.extend_from_slice(b"?");
+        target.extend_from_slice(query.as_bytes());
+    }
     // A part of a target is a target.
-    let target = PathAndQuery::from_maybe_shared(target).ok()?;
+    let target = PathAndQuery::from_maybe_shared(target.freeze()).ok()?;
     Some((plugin, Uri::from(target)))
 }
 

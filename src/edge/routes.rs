@@ -42,11 +42,15 @@ pub fn find(parts: &Parts, path: &str) -> Found {
     let Some(below) = path.strip_prefix(API).filter(|below| !is_or_begins(below, "host")) else {
         return if is_or_begins(path, plugin_ws::ROOT) { Found::Tunnel } else { Found::Host };
     };
+    let within = below.strip_prefix("plugins/").and_then(|below| below.split_once('/'));
+    if let Some((id, rest)) = within
+        && is_or_begins(rest, "rpc")
+        && parts.upstreams.standing(id) != Standing::Unknown
+    {
+        return Found::Server;
+    }
     let snapshot = parts.registry.snapshot();
-    if let Some((id, rest)) = below.strip_prefix("plugins/").and_then(|below| below.split_once('/')) {
-        if is_or_begins(rest, "rpc") && parts.upstreams.standing(id) != Standing::Unknown {
-            return Found::Server;
-        }
+    if let Some((id, rest)) = within {
         let has_assets = |plugin: &Arc<Plugin>| plugin.offers.assets.is_some() || parts.processes.has(id);
         if is_or_begins(rest, "assets") && snapshot.plugin(id).is_some_and(has_assets) {
             return Found::Host;

@@ -1,6 +1,7 @@
 //! Who asks, said to a plugin's server so that it can be believed: three headers, signed with the key that this run of
 //! the server got on its standard input.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -38,7 +39,8 @@ impl Signer {
     pub fn sign(&self, headers: &mut HeaderMap, user: &str, method: &str, target: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = HeaderValue::from(now.as_secs());
-        let user = HeaderValue::from_maybe_shared(encoded(user)).expect("percent-encoded text fits a header");
+        let user: Cow<'_, str> = utf8_percent_encode(user, &RESERVED).into();
+        let user = HeaderValue::from_str(&user).expect("percent-encoded text fits a header");
         let mut mac = self.keyed.clone();
         for part in [time.as_bytes(), b"\n", user.as_bytes(), b"\n", method.as_bytes(), b"\n", target.as_bytes()] {
             mac.update(part);
@@ -54,8 +56,4 @@ impl Signer {
         headers.insert(USER, user);
         headers.insert(SIGNATURE, signature);
     }
-}
-
-fn encoded(name: &str) -> bytes::Bytes {
-    utf8_percent_encode(name, &RESERVED).to_string().into()
 }

@@ -178,6 +178,11 @@ impl Desk {
         self.live.load_full()
     }
 
+    /// Whether there is a run that can be asked now.
+    pub fn is_live(&self) -> bool {
+        self.live.load().is_some()
+    }
+
     /// What is known now.
     pub fn status(&self) -> Status {
         self.locked().clone()

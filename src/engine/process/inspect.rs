@@ -73,15 +73,20 @@ pub fn read_manifest(folder: &Path) -> Result<ChildManifest> {
     ChildManifest::parse(folder, manifest::FILE, &text)
 }
 
-/// Says when a build has not made what the manifest names.
+/// Says when a build has not made what the manifest names, or has made another plugin than `id`, which was reviewed.
 ///
 /// # Errors
-/// `Invalid`: the server's file is not there.
-pub fn check_built(folder: &Path) -> Result<()> {
+/// `Invalid`: the server's file is not there, or the manifest has another name.
+pub fn check_built(folder: &Path, id: &str) -> Result<()> {
     if !folder.join(manifest::FILE).is_file() {
         return Ok(());
     }
     let manifest = read_manifest(folder)?;
+    if manifest.id.as_str() != id {
+        // It would take the place, and the secrets, of whoever has that name.
+        let message = format!("the build has made plugin {} of {id}: let it leave manifest.json as it is", manifest.id);
+        return Err(Error::new(Kind::Invalid, message));
+    }
     match manifest.server {
         Some(server) if !folder.join(&server).is_file() => {
             let message = format!(

@@ -203,8 +203,8 @@ impl Installer {
         allowed.dedup();
         prepare(&folder, &allowed, &tools, watch).await?;
         let digest = {
-            let folder = folder.clone();
-            blocking(move || check_built(&folder).and_then(|()| digest_of(&folder))).await?
+            let (folder, id) = (folder.clone(), review.id.clone());
+            blocking(move || check_built(&folder, &id).and_then(|()| digest_of(&folder))).await?
         };
         job.reach(Progress::Starting);
         let record = record_of(&review, allowed, digest);

@@ -288,7 +288,11 @@ impl Processes {
 
     async fn leave(&self, desk: &Arc<Desk>) -> Result<()> {
         let grace = self.shared.equipment.limits.stop_grace;
-        let left = desk.ask(|reply| Wish::Leave(grace, reply)).await;
+        let left = match desk.ask(|reply| Wish::Leave(grace, reply)).await {
+            // Somebody else has told it so a moment ago, and it has.
+            Err(error) if error.kind() == Kind::Unavailable => Ok(()),
+            left => left,
+        };
         let mut desks = self.shared.desks();
         if desks.get(desk.id.as_str()).is_some_and(|kept| Arc::ptr_eq(kept, desk)) {
             desks.remove(desk.id.as_str());
@@ -308,7 +312,7 @@ impl Processes {
             let gone: Vec<_> =
                 self.all_desks().into_iter().filter(|desk| snapshot.plugin(desk.id.as_str()).is_none()).collect();
             for desk in gone {
-                // It fails when somebody else has ended it already.
+                // It fails only when too many want something of it; then it ends with the host.
                 let _ = self.leave(&desk).await;
             }
         }
@@ -353,6 +357,8 @@ impl Upstreams for Processes {
 
     fn standing(&self, plugin: &str) -> Standing {
         match self.desk(plugin) {
+            // What can be asked has a server and is enabled: no need to look further, with every request.
+            Ok(desk) if desk.is_live() => Standing::Enabled,
             Ok(desk) if desk.manifest().has_server() && self.shared.switches.enabled(plugin) => Standing::Enabled,
             Ok(desk) if desk.manifest().has_server() => Standing::Disabled,
             _ => Standing::Unknown,
