@@ -30,7 +30,10 @@ UPGRADE = "upgrade"
 FILLED = {"id": "everything", "name": "nobody-here", "code": "no-such-code", "file": "index.html", "path": "page.html"}
 """What stands for a placeholder in a path; a call of a tool needs a real one."""
 
-ABSENT = ["/mcp", "/unknown", "/api", "/api/nobody", "/api/host", "/api/host/unknown", "/plugin-ws/everything"]
+RULES = "/api/host/permissions/rules"
+"""Where rules are changed, which needs two scopes."""
+
+ABSENT = ["/unknown", "/api", "/api/nobody", "/api/host", "/api/host/unknown", "/plugin-ws/everything"]
 """Paths that nobody answers: they must not say so to strangers."""
 
 
@@ -135,7 +138,7 @@ def expected(credential: Credential, method: str, path: str) -> int | None:
         scopes = None
     if scopes is None:
         return credential.refusal
-    if path.startswith("/api/host/permissions/rules") and method in ("POST", "DELETE"):
+    if (method, path) in (("POST", RULES), ("DELETE", f"{RULES}/{FILLED['id']}")):
         return None if {"admin", "approve"} <= scopes else 403
     return None if asked in ("known", *scopes) else 403
 

@@ -1,5 +1,4 @@
 //! What the gate and the record add to a call, in CPU time: `cargo test --release -- --ignored --nocapture costs`.
-#![expect(clippy::print_stdout, reason = "what was measured is what it is for")]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

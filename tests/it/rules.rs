@@ -51,7 +51,8 @@ fn a_rule_is_a_tool_or_a_tool_with_a_specifier() {
 fn the_first_that_speaks_decides() {
     use List::{Allow, Ask, Deny};
     use Verdict as V;
-    let table: [(&[(List, &str)], Mode, bool, V, Reason); 13] = [
+    type Case<'a> = (&'a [(List, &'a str)], Mode, bool, V, Reason);
+    let table: [Case<'_>; 13] = [
         (&[], Mode::Default, false, V::Allow, Reason::Harmless),
         (&[], Mode::Default, true, V::Ask, Reason::Unspoken),
         (&[], Mode::Plan, false, V::Allow, Reason::Harmless),

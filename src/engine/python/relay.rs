@@ -26,6 +26,7 @@ impl Relay {
 
     /// Blocks until the input ends or `stop` is called. Takes the two descriptors over. Not for a thread of a host.
     #[expect(unsafe_code, reason = "descriptors come from Python as numbers")]
+    #[expect(clippy::too_many_arguments, reason = "the two ends of the relay, as Python gives them")]
     fn run(&self, py: Python<'_>, url: &str, token: Option<String>, input: i32, output: i32) -> PyResult<()> {
         // SAFETY: the caller has made both with `os.dup` and gives them away.
         let streams = unsafe { (File::from_raw_fd(input), File::from_raw_fd(output)) };
