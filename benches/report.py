@@ -169,7 +169,10 @@ def number(value: float) -> str:
 
 def setting() -> dict[str, str]:
     """What the numbers depend on: machine, interpreter, versions."""
-    found = {"machine": f"{os.cpu_count()} × {processor()}", "system": platform.platform(terse=True)}
+    found = {
+        "machine": f"{os.cpu_count()} × {processor()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+    }
     found["python"] = platform.python_version()
     for package in PACKAGES:
         try:

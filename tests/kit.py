@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ from urllib.parse import urlsplit
 
 from plugbay import BackendPlugin, PluginHost, PluginManifest
 from plugbay.testing import RunningHost
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+"""Runs `plugbay` with these words and gives how it ended."""
 
 PATIENCE_S = 30.0
 """How long a test waits for an event that must come; it never waits for time to pass."""

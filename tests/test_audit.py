@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import Command
-from kit import PATIENCE_S
+from kit import PATIENCE_S, Command
 from postgres import Postgres
 from served import Served, write_plugin
 

@@ -38,7 +38,10 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(plugins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("hostile") / "home", "--log-format", "json", plugins=plugins) as host:
+    home = tmp_path_factory.mktemp("hostile") / "home"
+    # Nobody is there to answer what the host asks: it is denied at once.
+    alone = {"PLUGBAY_LIMITS_APPROVAL_TIME_S": "0.01"}
+    with Served(home, "--log-format", "json", plugins=plugins, **alone) as host:
         yield host.ready()
         assert host.stop() == 0
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -265,13 +266,16 @@ def test_a_console_of_another_process_waits_and_is_told_a_denial(
         thread.start()
         filed = socket.receive_json()
         assert (filed["channel"], filed["event"]) == ("approvals", "filed")
+        told, until = "", time.monotonic() + PATIENCE_S
+        while "files.write waits for a person" not in told and time.monotonic() < until:
+            told += capfd.readouterr().err
+        assert "files.write waits for a person" in told
         data = filed["data"]
         answer = {"id": data["id"], "digest": data["digest"], "decision": "deny", "reason": "not now"}
         socket.send_json({"channel": "approvals", "event": "answer", "data": answer})
         thread.join(PATIENCE_S)
     assert [error.code for error in said] == ["denied"]
     assert "not now" in said[0].message
-    assert "files.write waits for a person" in capfd.readouterr().err
 
 
 def test_without_authentication_the_token_file_answers() -> None:
