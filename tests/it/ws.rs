@@ -114,7 +114,7 @@ async fn what_cannot_be_read_is_answered_and_the_socket_stays_open() {
         (r#"{"channel":"nobody","ref":4}"#, "nobody", json!(4), "not_found"),
         (r#"{"channel":"nobody"}"#, "nobody", Value::Null, "not_found"),
         (r#"{"channel":"system","event":"dance","ref":5}"#, "system", json!(5), "not_found"),
-        (r#"{"channel":"approvals","event":"list","ref":6}"#, "approvals", json!(6), "not_found"),
+        (r#"{"channel":"approvals","event":"list","ref":6}"#, "approvals", json!(6), "denied"),
     ];
     for (text, channel, reference, code) in table {
         client.say_text(text.to_owned()).await;
