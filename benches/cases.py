@@ -16,11 +16,17 @@ BARE = "/api/plugins/bench-bare/item"
 BARE_ASYNC = "/api/bench-bare-async/item"
 BARE_DEF = "/api/bench-bare-def/item"
 OURS = "plugbay"
+ITEMS = "items_plugin"
+"""The folder of the plugin with the FastAPI router."""
 
 
-def plugbay(probe: str) -> Server:
-    """The host as `plugbay serve` runs it by default: token needed, access log off as on every side."""
-    serve = ["serve", "--port", "{port}", "--plugins-dir", str(BENCHES / "plugins"), "--workers", "1"]
+def plugbay(probe: str, *folders: str) -> Server:
+    """The host as `plugbay serve` runs it by default: token needed, access log off as on every side.
+
+    ``folders`` are those of its plugins, below ``benches``; all of them unless some are named.
+    """
+    plugins = [word for name in folders or (ITEMS, "plugins") for word in ("--plugins-dir", str(BENCHES / name))]
+    serve = ["serve", "--port", "{port}", *plugins, "--workers", "1"]
     command = [sys.executable, "-m", "plugbay", *serve, "--access-log", "off", "--ready-json"]
     home = {"PLUGBAY_HOME": "{home}/plugbay", "PLUGINS_DIR": ""}
     return Server(OURS, command, probe, env=home, token_file="{home}/plugbay/token")
@@ -198,7 +204,8 @@ def cases() -> list[Case]:
         Case(
             "start", "Start to the first answer, and idle memory", "start",
             [
-                Entry(OURS, plugbay(ITEM)),
+                # The one router that the others serve, too.
+                Entry(OURS, plugbay(ITEM, ITEMS)),
                 Entry("uvicorn + FastAPI", fastapi_uvicorn),
                 Entry("granian + FastAPI", granian("granian + FastAPI", "apps.fastapi_app:app", "asgi", ITEM)),
             ],

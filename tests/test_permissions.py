@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import PATIENCE_S, made
+from kit import PATIENCE_S, Command, made
 from raw import Socket
+from served import write_plugin
 
 from plugbay import AgentTool, PluginHost, ToolError, _core, connect
 from plugbay.testing import RunningHost, running_host
@@ -376,3 +377,19 @@ def test_recorded_calls_are_judged_by_the_rules_of_now(host: RunningHost) -> Non
     wrong = run(host, "perms", "simulate", "--last", "ever", who=host.token)
     assert "no time" in wrong.communicate(timeout=PATIENCE_S)[1]
     assert wrong.returncode == 2
+
+
+def test_a_rule_that_was_added_holds_for_a_call_without_a_host(home: Path, tmp_path: Path, plugbay: Command) -> None:
+    write_plugin(tmp_path / "plugins", "look", LOOK)
+    call = ("tool", "call", "look", "--plugins-dir", tmp_path / "plugins")
+    assert plugbay(*call).stdout.strip() == '"seen"'
+    assert plugbay("perms", "add", "deny", "look").returncode == 0
+    done = plugbay(*call)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "rules.json" in done.stderr
+
+
+LOOK = """
+def setup(host):
+    host.add_agent_tool(AgentTool("look", "Look.", lambda args: "seen"))
+"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,13 +39,17 @@ def load(flags: Mapping[str, Any], paths: Sequence[Path] = ()) -> None:
 def host(flags: Mapping[str, Any]) -> Iterator[BackgroundHost]:
     """A host with these settings and without HTTP, for as long as the block lasts; its hooks run.
 
-    It starts no child process, and logs nothing unless a level is asked for: what a call ends with is the answer.
+    It starts no child process, and logs nothing unless a level is asked for: what a call ends with is the answer. The
+    rules that people have added to the home folder hold here, too.
 
     Raises ``InvalidError`` for a bad setting.
     """
     results()
     home = discovery.home_of_environment()
     with tempfile.TemporaryDirectory(prefix="plugbay-") as folder:
+        rules = home / "rules.json"
+        if rules.exists():
+            shutil.copy2(rules, folder)
         flags = {"log_level": "off", **flags, "home": folder, "children": False}
         running = BackgroundHost(flags, lambda settings: discovery.discover(home, settings.folders), http=False)
         try:
