@@ -155,13 +155,24 @@ class Route:
         return covers and self.pattern is not None and self.pattern.fullmatch(later.example) is not None
 
 
+def contexts_of(routes: list[Any]) -> Iterable[Any]:
+    """Each route, those of included routers with their whole paths."""
+    module = sys.modules.get("fastapi.routing")
+    return routes if module is None else map(_whole, module.iter_route_contexts(routes))
+
+
+def _whole(context: Any) -> Any:
+    """The context, or the route that stands for it: FastAPI 0.137 gives the context of Starlette's routes no path."""
+    return context if context.path else getattr(context, "starlette_route", None) or context
+
+
 def routes_of(app: App, path: str) -> list[Route]:
     """The routes of an app that is mounted at ``path``, in the order in which they are tried; none when unknown."""
     routes = getattr(app, "routes", None)
     if not isinstance(routes, list):
         return []
     found = []
-    for context in _contexts(routes):
+    for context in contexts_of(routes):
         full = getattr(context, "path", None)
         if full is None:
             continue
@@ -197,7 +208,7 @@ def _is_a(thing: object, module: str, name: str) -> bool:
 def _paths(routes: list[Any]) -> list[str] | None:
     """The paths of routes, those of included routers among them; ``None`` when one of them answers more than a path."""
     found: list[str] = []
-    for context in _contexts(routes):
+    for context in contexts_of(routes):
         path = getattr(context, "path", None)
         if path is None:
             # A Host route: it goes by the name that the client used.
@@ -213,9 +224,3 @@ def _serves_folders(router: Any) -> bool:
         return True
     included = (getattr(route, "original_router", None) for route in getattr(router, "routes", ()))
     return any(_serves_folders(each) for each in included if each is not None)
-
-
-def _contexts(routes: list[Any]) -> Iterable[Any]:
-    """Each route, those of included routers with their whole paths."""
-    module = sys.modules.get("fastapi.routing")
-    return routes if module is None else module.iter_route_contexts(routes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import fastapi
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, Field
 
@@ -202,3 +203,6 @@ SAMPLES = {
     "POST /list": [[LAMP, LAMP], []],
     "POST /default": [LAMP],
 }
+
+# FastAPI 0.137 takes a bare `list` for a form's field and has no good answer for one of JSON.
+FAILS = {"POST /any-list"} if fastapi.__version__.startswith("0.137.") else set()

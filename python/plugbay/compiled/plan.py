@@ -16,7 +16,7 @@ from plugbay.compiled.answer import Site
 from plugbay.compiled.parameters import Unclear
 from plugbay.compiled.route import compile_route
 from plugbay.fastapi import Mount as FastMount
-from plugbay.fastapi import Planned, Segment
+from plugbay.fastapi import Planned, Segment, contexts_of
 
 _OWN = {name: CONVERTOR_TYPES[name] for name in ("str", "int", "float", "uuid", "path")}
 """Starlette's own convertors, by name."""
@@ -30,13 +30,12 @@ def plan(mount: FastMount, off: str | None) -> list[Planned]:
     found = []
     for route in app.routes:
         asked = "the plugin asks for ASGI" if getattr(route, "original_router", None) in mount.slow else None
-        contexts = routing.iter_route_contexts([route])
-        found += [_planned(context, site, mount, why or asked) for context in contexts]
+        found += [_planned(context, site, mount, why or asked) for context in contexts_of([route])]
     return found
 
 
 def _planned(context: Any, site: Site, mount: FastMount, why: str | None) -> Planned:
-    original = context.original_route
+    original = getattr(context, "original_route", context)
     path = context.path
     is_mount, is_socket = isinstance(original, Mount), isinstance(original, WebSocketRoute)
     methods = sorted(getattr(context, "methods", None) or ())

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use procfs::process::{Process, all_processes};
-use rustix::process::{Pid, PidfdFlags, Signal, getsid, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 /// One process that runs; what has ended and was not waited for yet is none.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,12 @@ pub fn started(pid: i32) -> Option<u64> {
     (!matches!(stat.state, 'Z' | 'X')).then_some(stat.starttime)
 }
 
+/// The session that this host runs in; 0 when it was opened outside of this process namespace, as in a container that
+/// was started with a shell's session. (`getsid` of rustix takes 0 for impossible and panics.)
+fn own_session() -> i32 {
+    Process::myself().and_then(|process| process.stat()).map_or(0, |stat| stat.session)
+}
+
 /// The start of a process that runs or has ended and was not waited for yet.
 pub fn start_of(pid: i32) -> Option<u64> {
     Process::new(pid).and_then(|process| process.stat()).ok().map(|stat| stat.starttime)
@@ -89,7 +95,7 @@ impl Family {
 
     /// Those that run, as `table` has them; what is new is remembered.
     pub fn members(&mut self, table: &Table) -> Vec<Entry> {
-        let own = getsid(None).map_or(0, Pid::as_raw_pid);
+        let own = own_session();
         self.known.retain(|pid, started| table.entries.get(pid).is_some_and(|entry| entry.started == *started));
         // An id that came into other hands is no session of ours any more.
         self.sessions.retain(|id, started| table.entries.get(id).is_none_or(|entry| entry.started == *started));
