@@ -19,6 +19,10 @@ THREADS = 40
 _plugin: ContextVar[str] = ContextVar("plugbay_plugin", default="")
 
 
+work_for = _plugin.set
+"""Count the blocking work of the context that calls this as the work of a plugin, by its id."""
+
+
 class OfPlugin:
     """An app whose blocking work is counted as a plugin's; in all else it is the app."""
 
@@ -27,7 +31,7 @@ class OfPlugin:
         self._name = plugin
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        _plugin.set(self._name)
+        work_for(self._name)
         await self._app(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
