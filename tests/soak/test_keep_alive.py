@@ -15,7 +15,7 @@ from test_many_sockets import until
 
 pytestmark = pytest.mark.soak
 
-IDLE, WAVES = 10_000, 5
+IDLE, WAVES = 10_000, 8
 ROUNDS, LANES, BATCHES = 100, 32, 80
 """Three million requests: an hour of eight hundred a second."""
 HERE = "/api/plugins/everything"
@@ -30,7 +30,7 @@ def host(tmp_path: Path) -> Iterator[Served]:
     plugins = tmp_path / "plugins"
     (plugins / "everything-files").mkdir(parents=True)
     (plugins / "everything.py").write_text((TESTS / "plugins" / "everything.py").read_text())
-    limits = {"PLUGBAY_LIMITS_CONNECTIONS": "12000", "PLUGBAY_LIMITS_IDLE_TIME_S": "600"}
+    limits = {"PLUGBAY_LIMITS_CONNECTIONS": "12000", "PLUGBAY_LIMITS_IDLE_TIME_S": "600", "MALLOC_PERTURB_": "165"}
     with Served(tmp_path / "home", "--access-log", "off", plugins=plugins, **limits) as served:
         yield served.ready()
 
@@ -53,6 +53,13 @@ async def heard(reader: asyncio.StreamReader, status: bytes = b"200") -> None:
     await reader.readexactly(int(length))
 
 
+async def again(host: Served, connection: Connection) -> None:
+    """One more request on a connection."""
+    reader, writer = connection
+    writer.write(asked(host, "/plain"))
+    await heard(reader)
+
+
 async def opened(host: Served, number: int) -> list[Connection]:
     """So many connections, on each of which one request was answered."""
     one = asked(host, "/plain")
@@ -69,7 +76,9 @@ async def opened(host: Served, number: int) -> list[Connection]:
     return found
 
 
-def test_an_idle_connection_costs_at_most_thirty_kilobytes_in_the_fifth_wave_too(host: Served) -> None:
+def test_an_idle_connection_costs_at_most_twenty_kilobytes_and_no_more_in_the_last_wave(host: Served) -> None:
+    """The allocator fills what it gives and takes: without that, memory which is used for the first time in a later
+    wave looks like a leak."""
     process = Process(host.process.pid)
 
     async def hold() -> list[float]:
@@ -81,6 +90,9 @@ def test_an_idle_connection_costs_at_most_thirty_kilobytes_in_the_fifth_wave_too
         for _ in range(WAVES):
             connections = await opened(host, IDLE)
             found.append((process.rss_bytes - before) / IDLE)
+            # They have rested, and each is answered again.
+            for start in range(0, IDLE, 100):
+                await asyncio.gather(*(again(host, each) for each in connections[start : start + 100]))
             for _reader, writer in connections:
                 writer.close()
             await until(lambda: process.files <= first, 30)
@@ -88,7 +100,9 @@ def test_an_idle_connection_costs_at_most_thirty_kilobytes_in_the_fifth_wave_too
 
     costs = asyncio.run(hold())
     print(f"\nan idle connection, wave by wave: {', '.join(f'{cost / 1000:.1f}' for cost in costs)} kB")
-    assert max(costs) <= 30_000
+    assert max(costs) <= 20_000
+    settled, last = max(costs[: WAVES // 2]), max(costs[-WAVES // 2 :])
+    assert last <= settled * 1.1
 
 
 MANY = """
