@@ -21,7 +21,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from plugbay._plugin_threads import work_for
+from plugbay._plugin_threads import name_plugin, work_for
 from plugbay.compiled.threads import claim
 from plugbay.lifespan import Lifespan
 
@@ -138,7 +138,7 @@ def of_response(response: Response, site: Site, fill: Fill) -> Answer:
             return response.status_code, response.raw_headers, body
     context = contextvars.copy_context()
     # On a worker thread nothing has said it yet, and what sends a response may go on to block.
-    context.run(work_for, site.plugin)
+    context.run(name_plugin, site.plugin)
     return site.going_on(_giving(response, context), fill)
 
 
