@@ -14,7 +14,7 @@ use crate::kernel::secrets::Secrets;
 /// As `Secrets::set`.
 #[pyfunction]
 pub fn set_secret(py: Python<'_>, home: &str, plugin: &str, name: &str, value: &str) -> PyResult<()> {
-    within(py, || Secrets::open(Path::new(home)).set(plugin, name, value))
+    within(py, || Secrets::beside_host(Path::new(home)).set(plugin, name, value))
 }
 
 /// Removes a secret of a plugin.
@@ -23,7 +23,7 @@ pub fn set_secret(py: Python<'_>, home: &str, plugin: &str, name: &str, value: &
 /// As `Secrets::remove`.
 #[pyfunction]
 pub fn remove_secret(py: Python<'_>, home: &str, plugin: &str, name: &str) -> PyResult<()> {
-    within(py, || Secrets::open(Path::new(home)).remove(plugin, name))
+    within(py, || Secrets::beside_host(Path::new(home)).remove(plugin, name))
 }
 
 /// The names of a plugin's secrets.
@@ -32,7 +32,7 @@ pub fn remove_secret(py: Python<'_>, home: &str, plugin: &str, name: &str) -> Py
 /// As `Secrets::list`.
 #[pyfunction]
 pub fn list_secrets(py: Python<'_>, home: &str, plugin: &str) -> PyResult<Vec<String>> {
-    within(py, || Secrets::open(Path::new(home)).list(plugin))
+    within(py, || Secrets::beside_host(Path::new(home)).list(plugin))
 }
 
 /// Runs what may wait for the disk without holding the interpreter.
