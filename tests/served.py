@@ -33,7 +33,13 @@ class Served:
     """`plugbay serve` on a free port; its standard error is read all along."""
 
     def __init__(
-        self, home: Path, *words: str, plugins: Path | None = None, under: Sequence[str] = (), **environment: str
+        self,
+        home: Path,
+        *words: str,
+        plugins: Path | None = None,
+        under: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        **environment: str,
     ) -> None:
         """``under``: words before the command, which must become it without another process."""
         self.home = home
@@ -44,6 +50,7 @@ class Served:
             env={**os.environ, "PLUGBAY_HOME": str(home), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=pass_fds,
             text=True,
         )
         self._log: list[str] = []

@@ -1,12 +1,22 @@
-//! What commands do in a home folder by themselves, when no host runs there.
+//! What commands do in a home folder or look at by themselves, when no host runs there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 
 use crate::base::error::Result;
+use crate::engine::process::manifest::ChildManifest;
 use crate::engine::python::convert::error_into_python;
 use crate::kernel::secrets::Secrets;
+
+/// What is odd in the `manifest.json` of a folder and does no harm.
+///
+/// # Errors
+/// As `ChildManifest::read`.
+#[pyfunction]
+pub fn manifest_notes(py: Python<'_>, folder: PathBuf) -> PyResult<Vec<String>> {
+    within(py, || ChildManifest::read(&folder).map(|manifest| manifest.notes))
+}
 
 /// Keeps a secret of a plugin.
 ///
