@@ -1,4 +1,4 @@
-"""What goes on between a client and a child, and what ends it: a token that is taken back, a child that hangs or dies."""
+"""What goes on between a client and a child, and what ends it: a token that is taken back, a child that hangs."""
 
 from __future__ import annotations
 
