@@ -46,8 +46,8 @@ def certificate(folder: Path) -> Path:
 
 
 class GitServer:
-    """Serves the repositories of a folder; what lies below `/locked/` wants a password, `/silent/` is never answered, and
-    `/moved/` has another address."""
+    """Serves the repositories of a folder; what lies below `/locked/` wants a password, `/silent/` is never answered,
+    and `/moved/` has another address."""
 
     def __init__(self, folder: Path, pem: Path) -> None:
         self.asked: list[str] = []
