@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use url::Url;
 
@@ -32,6 +33,8 @@ enum Form {
     Path,
     /// A URL, parsed and written anew.
     Url,
+    /// The uri of a resource, decoded.
+    Uri,
     /// A line for a shell, taken apart into its simple commands.
     Shell,
 }
@@ -103,6 +106,21 @@ impl Template {
         });
         let borders = borders.collect();
         Ok(Self { shared: Arc::new(Shared { text: text.into(), pieces, borders }) })
+    }
+
+    /// The template of the uri that the argument `name` is.
+    pub fn of_uri(name: &str) -> Self {
+        Self::of_one(name, Form::Uri)
+    }
+
+    /// The template of the text that the argument `name` is.
+    pub fn of_text(name: &str) -> Self {
+        Self::of_one(name, Form::Plain)
+    }
+
+    fn of_one(name: &str, form: Form) -> Self {
+        let pieces = vec![Piece::Value { name: name.into(), form }];
+        Self { shared: Arc::new(Shared { text: format!("{{{name}}}").into(), pieces, borders: Vec::new() }) }
     }
 
     /// The template as it was written.
@@ -335,7 +353,28 @@ fn tell(form: Form, value: &Value) -> Told {
         Form::Plain | Form::Shell => Told::Surely(text.clone()),
         Form::Path => tell_path(text),
         Form::Url => tell_url(text),
+        Form::Uri => tell_uri(text),
     }
+}
+
+/// What a plugin is given of a uri is decoded; where it goes up and down folders, it is also told where it ends.
+fn tell_uri(text: &str) -> Told {
+    let decoded = percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let start = decoded.find("://").map_or(0, |at| at + 3);
+    let mut steps: Vec<&str> = Vec::new();
+    for step in decoded[start..].split('/').skip(1) {
+        match step {
+            "" | "." => {}
+            ".." => drop(steps.pop()),
+            _ => steps.push(step),
+        }
+    }
+    let first = decoded[start..].split('/').next().unwrap_or_default();
+    let flat = format!("{}{first}/{}", &decoded[..start], steps.join("/"));
+    if flat.trim_end_matches('/') == decoded.trim_end_matches('/') {
+        return Told::Surely(decoded);
+    }
+    Told::Perhaps(flat, decoded)
 }
 
 fn tell_path(text: &str) -> Told {
