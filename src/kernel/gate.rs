@@ -294,7 +294,7 @@ impl Gate {
         let policy = self.shared.rulebook.policy();
         let mut rules = Vec::new();
         for part in &specifier.parts {
-            let Some(form) = part.allowable.first() else { return Vec::new() };
+            let Some(form) = part.narrowest() else { return Vec::new() };
             let alone = Specifier { parts: vec![part.clone()], ..specifier.clone() };
             let rule = format!("{}({})", subject.tool, form.as_str());
             if policy.judge(subject, Some(&alone), || None).verdict != Verdict::Allow && !rules.contains(&rule) {

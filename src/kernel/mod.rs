@@ -18,6 +18,7 @@ pub mod word; // 1.0
 pub mod auth; // 1.1
 pub mod fingerprint; // 1.1
 pub mod journal; // 1.1
+pub mod part; // 1.1
 pub mod secrets; // 1.1
 pub mod switches; // 1.1
 pub mod wrapper; // 1.1

@@ -15,7 +15,10 @@ use url::Url;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::kernel::glob::{Glob, Place, overlap};
+use crate::kernel::part::Spelled;
 use crate::kernel::shell;
+
+pub use crate::kernel::part::Part;
 
 /// Bytes of a value that is put into a specifier; a longer one is not judged.
 const VALUE_BYTES: usize = 64 << 10;
@@ -56,15 +59,6 @@ struct Shared {
     pieces: Vec<Piece>,
     /// The first characters of the texts between two placeholders: values have them escaped, and so cannot end early.
     borders: Vec<char>,
-}
-
-/// One thing that a call does, as rules see it.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// What deny and ask rules are matched with: every form that it could be told in.
-    pub forms: Vec<Glob>,
-    /// What allow rules are matched with; none when no rule of a scope can allow it.
-    pub allowable: Vec<Glob>,
 }
 
 /// What a call does, as rules see it. A `*` stands where something is not known.
@@ -182,7 +176,7 @@ impl Template {
         let forms: Vec<Glob> =
             [Some(&told), otherwise.as_ref()].into_iter().flatten().filter_map(|text| Glob::parse(text)).collect();
         let allowable = if surely { forms.clone() } else { Vec::new() };
-        Specifier { text: told.into(), parts: vec![Part { forms, allowable }], unreadable: false }
+        Specifier { text: told.into(), parts: vec![Part { forms, allowable, spelled: None }], unreadable: false }
     }
 
     /// The specifier that an earlier call left in a record, as [`Specifier::text`]; `None` when it cannot be judged.
@@ -192,7 +186,7 @@ impl Template {
             let allowable = if form.is_plain() { vec![form.clone()] } else { Vec::new() };
             return Some(Specifier {
                 text: text.into(),
-                parts: vec![Part { forms: vec![form], allowable }],
+                parts: vec![Part { forms: vec![form], allowable, spelled: None }],
                 unreadable: false,
             });
         };
@@ -479,14 +473,17 @@ fn render_shell(before: &str, line: Option<&str>, after: &str) -> Specifier {
         None => {
             let text = format!("{before}*{after}");
             let forms = Glob::parse(&text).into_iter().collect();
-            Specifier { text: text.into(), parts: vec![Part { forms, allowable: Vec::new() }], unreadable }
+            Specifier { text: text.into(), parts: vec![Part { forms, ..Part::default() }], unreadable }
         }
     }
 }
 
 fn part_of(before: &str, command: &shell::Command, after: &str) -> Option<Part> {
-    let globs = |texts: &[String]| -> Option<Vec<Glob>> {
-        texts.iter().map(|text| Glob::parse(&format!("{before}{text}{after}"))).collect()
+    let glob = |text: &String| Glob::parse(&format!("{before}{text}{after}"));
+    let globs = |texts: &[String]| texts.iter().map(glob).collect::<Option<Vec<Glob>>>();
+    let spelled = match &command.spelled {
+        None => None,
+        Some((text, bytes)) => Some(Spelled { form: glob(text)?, bytes: before.len() + bytes }),
     };
-    Some(Part { forms: globs(&command.forms)?, allowable: globs(&command.allowable)? })
+    Some(Part { forms: globs(&command.forms)?, allowable: globs(&command.allowable)?, spelled })
 }
