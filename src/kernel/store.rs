@@ -204,13 +204,28 @@ fn rewrite(file: &mut File, text: &[u8]) -> io::Result<()> {
 /// # Errors
 /// What the system says; the old bytes are then still there.
 pub fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let old = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        old => Some(old?),
+    };
+    put(folder, path, bytes)?;
+    // The rename itself is on the disk only when the folder is.
+    #[cfg(unix)]
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        // What is said not to be kept must not be there at the next start. More than this try cannot be done.
+        let _ = match old {
+            Some(old) => put(folder, path, &old),
+            None => fs::remove_file(path),
+        };
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A temporary file of this crate is readable by its owner alone.
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(bytes)?;
     new.as_file().sync_all()?;
-    new.persist(path).map_err(|error| error.error)?;
-    // The rename itself is on the disk only when the folder is.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    new.persist(path).map(drop).map_err(|error| error.error)
 }
