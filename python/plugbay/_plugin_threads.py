@@ -26,6 +26,10 @@ _divided: asyncio.AbstractEventLoop | None = None
 """The loop whose threads were given to the plugins."""
 
 
+name_plugin = _plugin.set
+"""Count the blocking work of a context as the work of a plugin, by its id; for a thread where no loop runs."""
+
+
 def work_for(plugin: str) -> None:
     """Count the blocking work of the running task as the work of a plugin, by its id.
 
