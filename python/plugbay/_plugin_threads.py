@@ -20,7 +20,6 @@ THREADS = 40
 
 _plugin: ContextVar[str] = ContextVar("plugbay_plugin", default="")
 
-
 _BACKEND = "anyio._backends._asyncio"
 
 _divided: asyncio.AbstractEventLoop | None = None
@@ -60,10 +59,11 @@ class OfPlugin:
 def _divide() -> None:
     """Give each plugin threads of its own on the running loop; nothing changes where AnyIO is not as expected."""
     global _divided
-    _divided = asyncio.get_running_loop()
+    # Another thread may be importing it.
     limiter = getattr(sys.modules[_BACKEND], "_default_thread_limiter", None)
     if limiter is not None:
         limiter.set(_EachItsOwn())
+        _divided = asyncio.get_running_loop()
 
 
 class _EachItsOwn:

@@ -239,10 +239,21 @@ fn rewrite(file: &mut File, text: &[u8]) -> io::Result<()> {
 /// # Errors
 /// What the system says; the old bytes are then still there.
 pub fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let old = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        old => Some(old?),
+    };
     put(folder, path, bytes, File::sync_all)?;
     // The rename itself is on the disk only when the folder is.
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        // What is said not to be kept must not be there at the next start. More than this try cannot be done.
+        let _ = match old {
+            Some(old) => put(folder, path, &old, File::sync_all),
+            None => fs::remove_file(path),
+        };
+        return Err(error);
+    }
     Ok(())
 }
 
@@ -257,6 +268,5 @@ fn put(folder: &Path, path: &Path, bytes: &[u8], settle: impl FnOnce(&File) -> i
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(bytes)?;
     settle(new.as_file())?;
-    new.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    new.persist(path).map(drop).map_err(|error| error.error)
 }
