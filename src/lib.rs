@@ -29,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::face::{
         channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
-        reset, routes, search_tools, tools, withdraw,
+        refuse, reset, routes, search_tools, tools, withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;

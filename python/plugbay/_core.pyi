@@ -31,6 +31,7 @@ __all__ = [
     "plugins",
     "provider_tools",
     "record",
+    "refuse",
     "remove_secret",
     "reset",
     "routes",
@@ -225,6 +226,9 @@ def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
     With a host running, an ``async def`` handler runs on the host's loop; without one, on the caller's.
     ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
     """
+
+def refuse(name: str, door: str) -> None:
+    """Record a call whose arguments cannot even be written as JSON; ``BusyError`` when there is no room."""
 
 @final
 class Relay:

@@ -191,6 +191,9 @@ impl Core {
         };
         // A handler that answers in pieces may still be reading: an echo, say.
         let streams = matches!(response.body(), Content::Kernel(Body::Stream(_)));
+        if verdict.is_open() && streams {
+            link.pulse.owe();
+        }
         Ok(ending(link, verdict.is_open() && !streams, response))
     }
 
