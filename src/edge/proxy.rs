@@ -131,8 +131,11 @@ impl Proxy {
                 Ok(answer) => return Ok((upstream, line, answer)),
                 Err(error) => error,
             };
-            question = match error.take_message().map(Question::of_request).or(spare) {
-                Some(again) if reused => again,
+            let unsent = error.take_message().map(Question::of_request);
+            // What a run had in hand when it ended is not given to the next: it may be what has ended it.
+            let goes_on = unsent.is_some() || self.upstreams.confirm(&upstream).await.is_ok();
+            question = match unsent.or(spare) {
+                Some(again) if reused && goes_on => again,
                 _ => return Err(died(&upstream, error.into_error())),
             };
         }

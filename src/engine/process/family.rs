@@ -117,6 +117,11 @@ pub fn started(pid: i32) -> Option<u64> {
     (!matches!(stat.state, 'Z' | 'X')).then_some(stat.starttime)
 }
 
+/// Whether a process was stopped by a signal.
+pub fn is_stopped(pid: i32) -> bool {
+    Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'T')
+}
+
 /// The session that this host runs in; 0 when it was opened outside of this process namespace, as in a container that
 /// was started with a shell's session. (`getsid` of rustix takes 0 for impossible and panics.)
 fn own_session() -> i32 {
