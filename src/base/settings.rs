@@ -67,8 +67,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Everything that the operator may set.
-#[derive(Clone, Debug)]
+/// Everything that the operator may set. Never shown as a whole: it holds passwords.
+#[derive(Clone)]
 pub struct Settings {
     /// The address to listen on.
     pub host: IpAddr,
