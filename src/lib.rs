@@ -36,7 +36,7 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::json_text::plain_json;
     #[pymodule_export]
-    use crate::engine::python::offline::{list_secrets, remove_secret, set_secret};
+    use crate::engine::python::offline::{list_secrets, manifest_notes, remove_secret, set_secret};
     #[pymodule_export]
     use crate::engine::python::relay::Relay;
     #[pymodule_export]

@@ -25,6 +25,7 @@ __all__ = [
     "list_secrets",
     "loader_given_up",
     "log",
+    "manifest_notes",
     "mounts",
     "plain_json",
     "plugins",
@@ -161,6 +162,9 @@ def search_tools(text: str) -> list[str]:
 def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
     tool's own name)`` of each. Raises ``InvalidError`` for another format."""
+
+def manifest_notes(folder: str | PathLike[str]) -> list[str]:
+    """What is odd in the ``manifest.json`` of a folder and does no harm. Raises ``InvalidError`` when it is wrong."""
 
 def list_secrets(home: str, plugin: str) -> list[str]:
     """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""

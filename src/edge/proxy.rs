@@ -145,7 +145,10 @@ impl Proxy {
             let stream = dial(&upstream).await;
             let now = self.upstreams.find(upstream.plugin.as_str()).await?;
             if now.run == upstream.run {
-                let line = Line::open(self.pool.target(&now), stream?).await?;
+                let stream = stream?;
+                // From here on what is sent reaches whoever has the port now, and nobody later.
+                self.upstreams.confirm(&now).await?;
+                let line = Line::open(self.pool.target(&now), stream).await?;
                 return Ok((now, line));
             }
             upstream = now;
