@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -15,19 +15,20 @@ use tokio::time::sleep;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::mcp_servers::McpServer;
+use crate::base::shutdown::Shutdown;
 use crate::engine::mcp::lines::{Lines, Overrun};
 use crate::engine::process::cgroup::Cgroup;
 use crate::engine::process::equipment::{Equipment, blocking};
-use crate::engine::process::family::{Family, start_of};
-use crate::engine::process::spawn::Order;
+use crate::engine::process::household::Household;
+use crate::engine::process::spawn::{Order, Spawned};
 
 /// The variables of this process that a child gets: what programs need to find themselves, and no secret.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR"];
 
 /// Bytes of one line that is logged.
 const LOGGED_BYTES: u64 = 8 << 10;
-/// How often it is looked at who belongs to a child.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// From KILL to the end of a child.
+const LAST_TIME: Duration = Duration::from_secs(1);
 /// So often an empty control group is tried to be removed: what dies is in it for a moment.
 const CLOSES: u32 = 100;
 const CLOSE_EVERY: Duration = Duration::from_millis(10);
@@ -72,12 +73,13 @@ pub async fn start(server: &McpServer, wish: &Wish<'_>, equipment: &Arc<Equipmen
         open_files: None,
         door: cgroup.as_ref().and_then(|group| group.door().ok()),
     };
-    let mut child = equipment.spawner()?.spawn(order).await.map_err(|error| {
+    let mut spawned = equipment.spawner()?.spawn(order).await.map_err(|error| {
         let message = format!("cannot start {}: {error}; give the program's whole path in command", wish.program);
         Error::new(Kind::Unavailable, message)
     })?;
+    let child = &mut spawned.process;
     let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let ward = Ward::of(child, cgroup, equipment.clone());
+    let ward = Ward::of(spawned, cgroup, equipment);
     let (Some(input), Some(output), Some(errors)) = streams else {
         return Err(Error::new(Kind::Internal, "a child was started without its streams"));
     };
@@ -97,80 +99,42 @@ pub async fn start(server: &McpServer, wish: &Wish<'_>, equipment: &Arc<Equipmen
 
 /// A child and all that it starts, until it is dropped.
 pub struct Ward {
-    /// None when it is being ended.
-    held: Option<Held>,
-    equipment: Arc<Equipment>,
-}
-
-struct Held {
-    /// Waited for only after its family was found: what has lost its parent is no longer known as its child.
-    child: Child,
-    pid: i32,
-    /// Guards who was seen to belong.
-    family: Arc<Mutex<Family>>,
-    cgroup: Option<Cgroup>,
+    /// None when it is being ended. The child is waited for last.
+    held: Option<(Child, Household)>,
+    shutdown: Shutdown,
 }
 
 impl Ward {
-    fn of(child: Child, cgroup: Option<Cgroup>, equipment: Arc<Equipment>) -> Self {
-        let pid = child.id().map_or(0, u32::cast_signed);
-        equipment.guard.keep(format!("+{pid}"));
-        cgroup.iter().for_each(|group| equipment.guard.keep(format!("={}", group.path().display())));
-        let family = Arc::new(Mutex::new(Family::of(pid, start_of(pid).unwrap_or_default())));
-        Self { held: Some(Held { child, pid, family, cgroup }), equipment }
-    }
-
-    /// Remembers who belongs to it, also when they have left its session. Resolves never.
-    pub async fn watch(&self) {
-        loop {
-            sleep(LOOK_EVERY).await;
-            let table = self.equipment.table().await;
-            if let Some(held) = &self.held {
-                locked(&held.family).members(&table);
-            }
-        }
+    fn of(spawned: Spawned, cgroup: Option<Cgroup>, equipment: &Equipment) -> Self {
+        let pid = spawned.process.id().map_or(0, u32::cast_signed);
+        let household = Household::open(pid, spawned.mark, cgroup, equipment.guard.clone());
+        Self { held: Some((spawned.process, household)), shutdown: equipment.shutdown.clone() }
     }
 }
 
 impl Drop for Ward {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        if Handle::try_current().is_err() {
-            // The runtime is at its end: the child is ended as it is dropped, and the guard does the rest.
-            return;
+        let Some((child, household)) = self.held.take() else { return };
+        // At the end of the runtime the child is ended as it is dropped, and the guard does the rest.
+        if Handle::try_current().is_ok() {
+            self.shutdown.spawn("mcp-child-end", end(child, household));
         }
-        let equipment = self.equipment.clone();
-        self.equipment.shutdown.spawn("mcp-child-end", end(held, equipment));
     }
 }
 
 /// Ends a child with all that it has started; the guard forgets it when nothing is left.
-async fn end(held: Held, equipment: Arc<Equipment>) {
-    let Held { mut child, pid, family, cgroup } = held;
-    let group = cgroup.as_ref().map(Cgroup::members).unwrap_or_default();
-    let ended = blocking(move || {
-        let mut family = locked(&family);
-        family.include(group);
-        family.kill()
-    });
-    let is_empty = ended.await == Some(true);
-    // It was killed; who is not dead by now hangs in the kernel, and the guard keeps an eye on it.
-    let _ = tokio::time::timeout(LOOK_EVERY, child.wait()).await;
-    if let Some(group) = cgroup {
-        group.kill();
-        for _try in 0..CLOSES {
-            if group.close() {
-                equipment.guard.release(&format!("={}", group.path().display()));
-                break;
-            }
-            sleep(CLOSE_EVERY).await;
+async fn end(mut child: Child, household: Household) {
+    let Some((household, true)) = blocking(move || (household.kill(), household)).await.map(|(gone, it)| (it, gone))
+    else {
+        return;
+    };
+    // It was killed; who is not dead by now hangs in the kernel.
+    let _ = tokio::time::timeout(LAST_TIME, child.wait()).await;
+    for _try in 0..CLOSES {
+        if household.cgroup.as_ref().is_none_or(Cgroup::close) {
+            break;
         }
+        sleep(CLOSE_EVERY).await;
     }
-    if is_empty {
-        equipment.guard.release(&format!("+{pid}"));
-    }
-}
-
-fn locked(family: &Mutex<Family>) -> MutexGuard<'_, Family> {
-    family.lock().unwrap_or_else(PoisonError::into_inner)
+    household.release();
 }
