@@ -19,10 +19,11 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
-use crate::base::error::{Error, Kind};
+use crate::base::error::Error;
 use crate::base::json::wide_integer;
 use crate::base::shutdown::Shutdown;
 use crate::edge::answer::{broken, json};
+use crate::edge::caller::without_scope;
 use crate::edge::failure::Failure;
 use crate::edge::mcp_auth::PATH;
 use crate::edge::mcp_handler::{Handler, named_in};
@@ -70,9 +71,8 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
     if !caller.principal.has(Scope::Call) {
-        let name = caller.principal.name();
-        let message = format!("{name} may not do this: its token needs the scope {:?}", Scope::Call.as_str());
-        return Err(refuse(&endpoint.parts, &caller, &body, Error::new(Kind::Denied, message)).into());
+        let error = without_scope(&caller.principal, Scope::Call);
+        return Err(refuse(&endpoint.parts, &caller, &body, error).into());
     }
     if let Some(number) = wide_integer(&body) {
         // As a number it would lose digits before anybody sees it.
