@@ -153,7 +153,16 @@ impl Gatekeeper {
         let principal = match need(&head.method, head.uri.path()) {
             Need::Nothing => known.ok().flatten().unwrap_or_else(|| self.shared.nobody.clone()),
             Need::Principal => known?.ok_or_else(unauthenticated)?,
-            Need::Scope(scope) => with_scope(known?.ok_or_else(unauthenticated)?, scope)?,
+            Need::Scope(scope) => {
+                let principal = known?.ok_or_else(unauthenticated)?;
+                if !principal.has(scope) {
+                    let error = without_scope(&principal, scope);
+                    // For whoever records the refusal.
+                    head.extensions.insert(principal);
+                    return Err(error);
+                }
+                principal
+            }
         };
         let request_id = self.shared.request_id();
         Ok(Admission::Pass(Caller { principal, client, server: local, scheme: caller_scheme, request_id }))
@@ -302,7 +311,7 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Nothing
     } else if below("/api/host/tokens") || below("/api/host/audit") || below("/api/host/permissions") {
         Need::Scope(Scope::Admin)
-    } else if called(method, path).is_some() || below("/mcp") {
+    } else if below("/mcp") {
         // The scope is asked for where the tool is known, so that the refusal of a call is recorded.
         Need::Principal
     } else if below("/api/host/tools") && *method == Method::POST {
@@ -329,13 +338,6 @@ fn is_look(method: &Method, path: &str) -> bool {
     let below = path.strip_prefix("/api/host/plugins").unwrap_or_default().trim_start_matches('/');
     // No id needs an escape, and a job's could hide behind one.
     matches!(*method, Method::GET | Method::HEAD) && !below.contains(['/', '%']) && !below.starts_with(JOB_PREFIX)
-}
-
-fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {
-    if principal.has(scope) {
-        return Ok(principal);
-    }
-    Err(without_scope(&principal, scope))
 }
 
 /// What a principal is told that lacks a scope.

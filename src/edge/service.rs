@@ -33,7 +33,7 @@ use crate::edge::proxy::{self, Proxy};
 use crate::edge::reply::{Content, Outgoing, leashed};
 use crate::edge::routes::{self, Found};
 use crate::edge::upload::{self, Terms, Verdict};
-use crate::kernel::auth::Scope;
+use crate::kernel::auth::Principal;
 use crate::kernel::call::{Body, Caller, Door};
 use crate::kernel::toolbox::Misfit;
 
@@ -199,23 +199,27 @@ impl Core {
         Ok(ending(link, verdict.is_open() && !streams, response))
     }
 
+    /// Records the refusal of a call whose caller lacks the scope; its body is not read.
+    fn recorded(&self, head: &Head, error: Error) -> Error {
+        match (caller::called(&head.method, head.uri.path()), head.extensions.get::<Principal>()) {
+            (Some(tool), Some(principal)) => {
+                self.parts.toolbox.refuse(&Misfit { door: Door::Http, principal, tool: &tool }, error)
+            }
+            _ => error,
+        }
+    }
+
     /// What needs no body: whether the request may go on, and to whom.
     fn enter(&self, link: &Link, admission: Result<Admission>, head: &Head, account: &mut Account) -> Result<Entry> {
         let path = head.uri.path();
         if link.service == Service::Reserve && !HEALTH.contains(&path) {
             return Err(full());
         }
-        let caller = match admission? {
+        let caller = match admission.map_err(|error| self.recorded(head, error))? {
             Admission::Pass(caller) => caller,
             Admission::Preflight(response) => return Ok(Entry::Answered(response)),
         };
         account.asked_by(caller.principal.name());
-        if let Some(tool) = caller::called(&head.method, path).filter(|_| !caller.principal.has(Scope::Call)) {
-            // Its body is not read; the refusal is recorded all the same.
-            let error = caller::without_scope(&caller.principal, Scope::Call);
-            let misfit = Misfit { door: Door::Http, principal: &caller.principal, tool: &tool };
-            return Err(self.parts.toolbox.refuse(&misfit, error));
-        }
         if path == METRICS && matches!(head.method, Method::GET | Method::HEAD) {
             return Ok(Entry::Answered(self.counts()));
         }
