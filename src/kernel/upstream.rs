@@ -59,6 +59,12 @@ pub trait Upstreams: Send + Sync {
     /// a request; the message gives its last error. `Busy`: it is not ready in time, which more patience may cure.
     fn find(&self, plugin: &str) -> Starting<'_>;
 
+    /// What [`Upstreams::find`] would give at once; `None` where it may have to wait.
+    fn now(&self, plugin: &str) -> Option<Result<Upstream>> {
+        let _ = plugin;
+        None
+    }
+
     /// Whether a plugin has a server; never waits. While it has one, `rpc` below the plugin belongs to the host.
     fn standing(&self, plugin: &str) -> Standing;
 }
