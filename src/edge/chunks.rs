@@ -117,13 +117,12 @@ fn step(place: Place, byte: u8) -> Result<Place, &'static str> {
     const SIZE: &str = "a chunk's size is not a hexadecimal number";
     Ok(match (place, byte) {
         (Place::FirstDigit, byte) => Place::Size { size: digit(byte).ok_or(SIZE)?, digits: 1 },
-        (Place::Size { size, .. }, b'\r') => Place::SizeEnd(size),
+        (Place::Size { size, .. } | Place::Extension { size, .. }, b'\r') => Place::SizeEnd(size),
         (Place::Size { size, .. }, b';') => Place::Extension { size, bytes: 0 },
         (Place::Size { size, digits }, byte) if digits < DIGITS => {
             Place::Size { size: size << 4 | digit(byte).ok_or(SIZE)?, digits: digits + 1 }
         }
         (Place::Size { .. }, _) => return Err("a chunk's size is too large"),
-        (Place::Extension { size, .. }, b'\r') => Place::SizeEnd(size),
         (Place::Extension { size, bytes }, byte) => {
             if bytes == EXTENSION_BYTES || (byte < b' ' && byte != b'\t') || byte == 0x7f {
                 return Err("what stands behind a chunk's size is too long or no text");

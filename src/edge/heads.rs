@@ -103,9 +103,8 @@ fn read(bytes: &Bytes, method: &Method) -> Result<AnswerHead, &'static str> {
     let read = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut room);
     match read {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err("its head is not that of an answer"),
         Err(httparse::Error::TooManyHeaders) => return Err("it has too many headers"),
-        Err(_) => return Err("its head is not that of an answer"),
+        Ok(httparse::Status::Partial) | Err(_) => return Err("its head is not that of an answer"),
     }
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| "its status is none")?;
     let mut response = Response::new(());
@@ -309,7 +308,7 @@ mod tests {
         let text = "HTTP/1.1 201 Made it\r\nSet-Cookie: a\r\nx-hop: 1\r\nX-Own: 1\r\nx-own: 2\r\nconnection: X-Hop, close\r\n\
                     keep-alive: timeout=5\r\ncontent-type: text/plain\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n";
         let found = head(text, &Method::GET).expect("an answer").expect("a whole one");
-        let lines: Vec<_> = found
+        let mut lines: Vec<_> = found
             .response
             .headers()
             .iter()

@@ -127,7 +127,7 @@ impl Line {
             target,
             reused: false,
             stream,
-            outbox: Outbox::new(),
+            outbox: Outbox::default(),
             refused: false,
             incoming: BytesMut::new(),
             rest: Rest::Nothing,

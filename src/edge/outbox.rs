@@ -17,7 +17,8 @@ const COPIED_BYTES: usize = 8 << 10;
 /// Room for a head that is kept for the next.
 const KEPT_BYTES: usize = 4 << 10;
 
-/// What is to be sent on one connection.
+/// What is to be sent on one connection; nothing at first.
+#[derive(Default)]
 pub struct Outbox {
     /// What frames the body, and small pieces of it.
     bytes: Vec<u8>,
@@ -32,9 +33,10 @@ pub struct Outbox {
 }
 
 /// Where a request's body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// There is nothing more of it.
+    #[default]
     Whole,
     /// After so many more bytes.
     Length(u64),
@@ -52,11 +54,6 @@ pub enum Stopped {
 }
 
 impl Outbox {
-    /// With nothing to send.
-    pub fn new() -> Self {
-        Self { bytes: Vec::new(), gone: 0, piece: Bytes::new(), tail: b"", body: Body::Empty, framing: Framing::Whole }
-    }
-
     /// Room for the next head, and for a body that is there with it. What is left there is sent next.
     pub fn room(&mut self) -> &mut Vec<u8> {
         self.bytes.clear();
