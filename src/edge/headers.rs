@@ -138,10 +138,16 @@ fn is_document(headers: &HeaderMap) -> bool {
     let Some(media_type) = media_types.next() else { return true };
     let text = media_type.as_bytes();
     let essence = text.split(|byte| *byte == b';').next().unwrap_or(text).trim_ascii();
+    // Most answers, and quickly said of them.
+    let usual: [&[u8]; 3] = [b"application/json", b"text/plain", b"text/event-stream"];
+    let is_one_of_several = media_types.next().is_some();
+    if usual.contains(&essence) && !is_one_of_several && !text.contains(&b',') {
+        return false;
+    }
     let contains = |word: &[u8]| essence.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     let is_active = [&b"html"[..], b"xml", b"xsl", b"multipart/"].into_iter().any(contains);
     // Of several types, in one line or in several, a browser takes the last.
-    is_active || media_types.next().is_some() || text.contains(&b',') || !essence.contains(&b'/')
+    is_active || is_one_of_several || text.contains(&b',') || !essence.contains(&b'/')
 }
 
 /// A query without its parameters of the name `token`, the rest byte for byte; `None` when nothing is left.

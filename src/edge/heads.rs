@@ -20,6 +20,8 @@ pub const IDLE_TIME: Duration = Duration::from_secs(4);
 /// What a head may have.
 const HEAD_BYTES: usize = 128 << 10;
 const HEADERS: usize = 100;
+/// Room for what an answer usually has, with what the host adds; more than this is made when it is needed.
+const USUAL_HEADERS: usize = 6;
 /// What every head begins with, before the digit of the version.
 const BEGINNING: &[u8] = b"HTTP/1.";
 
@@ -87,13 +89,11 @@ pub fn take(bytes: &mut BytesMut, known: usize, method: &Method) -> Result<Optio
 /// Where the first empty line ends.
 fn end_of_head(bytes: &[u8], known: usize) -> Option<usize> {
     let from = known.saturating_sub(3);
-    let lines = bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| from + at + 1);
-    let ends = |at: usize| match &bytes[at..] {
-        [b'\n', ..] => Some(at + 1),
-        [b'\r', b'\n', ..] => Some(at + 2),
+    memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|at| match &bytes[from + at + 1..] {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
         _ => None,
-    };
-    lines.into_iter().find_map(ends)
+    })
 }
 
 /// Reads one whole head.
@@ -109,9 +109,13 @@ fn read(bytes: &Bytes, method: &Method) -> Result<AnswerHead, &'static str> {
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| "its status is none")?;
     let mut response = Response::new(());
     *response.status_mut() = status;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 2);
+    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
     let mut said = Said::default();
     for header in parsed.headers.iter() {
+        if header.name.eq_ignore_ascii_case("keep-alive") {
+            said.keep_time = keep_time(header.value);
+            continue;
+        }
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "a header's name is none")?;
         said.hear(&name, header.value)?;
         if name == CONTENT_LENGTH && headers.contains_key(CONTENT_LENGTH) {
@@ -161,11 +165,6 @@ impl<'h> Said<'h> {
                 self.keep_alive |= has("keep-alive");
                 self.connection.push(value);
             }
-            "keep-alive" => {
-                let seconds = words(value).find_map(|word| number(word.strip_prefix(b"timeout=")?));
-                // Less what a request is on its way.
-                self.keep_time = seconds.map(|seconds| Duration::from_secs(seconds.saturating_sub(1)));
-            }
             _ => {}
         }
         Ok(())
@@ -194,6 +193,12 @@ impl<'h> Said<'h> {
         }
         self.keep_time.map_or(IDLE_TIME, |time| time.min(IDLE_TIME))
     }
+}
+
+/// For how long a server says that it keeps a connection, less what a request is on its way.
+fn keep_time(value: &[u8]) -> Option<Duration> {
+    let seconds = words(value).find_map(|word| number(word.strip_prefix(b"timeout=")?))?;
+    Some(Duration::from_secs(seconds.saturating_sub(1)))
 }
 
 fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {

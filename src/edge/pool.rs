@@ -1,7 +1,7 @@
 //! The connections to plugins' servers that rest between two requests, by plugin and run, and answers that bring theirs
 //! back.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -34,7 +34,7 @@ pub struct Pool {
 struct Shared {
     meters: Meters,
     /// By plugin.
-    shelves: Mutex<HashMap<Arc<str>, Shelf>>,
+    shelves: Mutex<BTreeMap<Arc<str>, Shelf>>,
     /// Told when a connection comes to rest.
     rested: Notify,
 }
@@ -42,7 +42,8 @@ struct Shared {
 /// The connections to one run of a plugin's server; the last that came is the first to go.
 struct Shelf {
     target: Arc<Target>,
-    lines: Vec<Line>,
+    #[expect(clippy::vec_box, reason = "a connection moves from hand to hand with every request")]
+    lines: Vec<Box<Line>>,
 }
 
 impl Pool {
@@ -73,7 +74,7 @@ impl Pool {
     }
 
     /// A connection that rests and still serves, taken off its shelf.
-    pub fn take(&self, upstream: &Upstream) -> Option<Line> {
+    pub fn take(&self, upstream: &Upstream) -> Option<Box<Line>> {
         let plugin = upstream.plugin.shared();
         loop {
             let line = {
@@ -88,7 +89,7 @@ impl Pool {
     }
 
     /// Puts a connection to rest whose last answer is whole; one that cannot serve again is closed.
-    fn keep(&self, plugin: &Arc<str>, mut line: Line) {
+    fn keep(&self, plugin: &Arc<str>, mut line: Box<Line>) {
         if !line.rests() {
             return;
         }
@@ -103,7 +104,7 @@ impl Pool {
 
     /// The body of an answer that came on `line`: whole if it is here already, else as a stream that brings the
     /// connection back at its end.
-    pub fn body(&self, plugin: Arc<str>, mut line: Line) -> Body {
+    pub fn body(&self, plugin: Arc<str>, mut line: Box<Line>) -> Body {
         if let Some(bytes) = line.take_whole() {
             self.keep(&plugin, line);
             return Body::from(bytes);
@@ -148,7 +149,7 @@ struct Answer {
     /// What went wrong behind that.
     failed: Option<Failure>,
     /// None when the body has ended.
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     plugin: Arc<str>,
     pool: Pool,
 }
@@ -194,13 +195,13 @@ impl http_body::Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        let has_ended = self.line.as_ref().is_none_or(Line::is_end_stream);
+        let has_ended = self.line.as_ref().is_none_or(|line| line.is_end_stream());
         self.early.as_slice().is_empty() && self.failed.is_none() && has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
         let waiting: u64 = self.early.as_slice().iter().map(|bytes| bytes.len() as u64).sum();
-        let rest = self.line.as_ref().map_or(SizeHint::with_exact(0), Line::size_hint);
+        let rest = self.line.as_ref().map_or(SizeHint::with_exact(0), |line| line.size_hint());
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + waiting);
         if let Some(upper) = rest.upper() {
@@ -211,7 +212,7 @@ impl http_body::Body for Answer {
 }
 
 impl Shared {
-    fn shelves(&self) -> MutexGuard<'_, HashMap<Arc<str>, Shelf>> {
+    fn shelves(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Shelf>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -64,13 +64,12 @@ impl Proxy {
     /// As `Upstreams::find`, and `Upstream`: the server refused, died or answered what cannot be passed on. `Timeout`:
     /// it gave no answer within the limit. Each blames the plugin.
     pub async fn ask(&self, link: &Link, asked: Asked) -> Result<Response> {
-        let Asked { head, body, verdict, caller } = asked;
-        let Some((plugin, path)) = aim(&head.uri) else {
+        let Some((plugin, path)) = aim(&asked.head.uri) else {
             return Err(Error::new(Kind::NotFound, "a plugin's server is asked at /api/plugins/{id}/rpc/{path}"));
         };
-        let question = Question { head: &head, path, principal: &caller.principal };
-        let answer = pin!(self.answer(plugin, question, body));
-        let answered = self.within(link, &verdict, answer).await.and_then(|answer| answer);
+        let question = Question { head: &asked.head, path, principal: &asked.caller.principal };
+        let answer = pin!(self.answer(plugin, question, asked.body));
+        let answered = self.within(link, &asked.verdict, answer).await.and_then(|answer| answer);
         answered.map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error })
     }
 
@@ -99,10 +98,10 @@ impl Proxy {
     async fn exchange(
         &self,
         mut upstream: Upstream,
-        resting: Option<Line>,
+        resting: Option<Box<Line>>,
         question: Question<'_>,
         mut body: Body,
-    ) -> Result<(Upstream, Line, http::Response<()>)> {
+    ) -> Result<(Upstream, Box<Line>, http::Response<()>)> {
         let mut next = resting;
         loop {
             let mut line = match next.take() {
@@ -130,12 +129,12 @@ impl Proxy {
 
     /// Opens a connection to a server that still runs once it is open: whoever else may listen on the port that a dead
     /// one has left is not asked, nor told a secret.
-    async fn open(&self, mut upstream: Upstream) -> Result<(Upstream, Line)> {
+    async fn open(&self, mut upstream: Upstream) -> Result<(Upstream, Box<Line>)> {
         for _ in 0..RUNS {
             let stream = dial(&upstream).await;
             let now = self.upstreams.find(upstream.plugin.as_str()).await?;
             if now.run == upstream.run {
-                let line = Line::new(self.pool.target(&now), stream?);
+                let line = Box::new(Line::new(self.pool.target(&now), stream?));
                 return Ok((now, line));
             }
             upstream = now;
