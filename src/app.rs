@@ -304,7 +304,11 @@ impl App {
     /// Mounts the outside MCP servers and waits a little for their first try; a slow one comes when it comes.
     async fn mount_outside_servers(&self) {
         let servers = &self.parts.settings.mcp.servers;
-        let place = outside::Place { registry: self.parts.registry.clone(), shutdown: self.parts.shutdown.clone() };
+        let place = outside::Place {
+            registry: self.parts.registry.clone(),
+            shutdown: self.parts.shutdown.clone(),
+            equipment: self.parts.processes.equipment().clone(),
+        };
         let tried = futures_util::future::join_all(mount(servers, &place));
         tokio::select! {
             _ = timeout(self.parts.settings.limits.hook_time, tried) => {}

@@ -29,14 +29,14 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::face::{
         channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
-        reset, routes, search_tools, tools, withdraw,
+        refuse, reset, routes, search_tools, tools, withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;
     #[pymodule_export]
     use crate::engine::python::json_text::plain_json;
     #[pymodule_export]
-    use crate::engine::python::offline::{list_secrets, remove_secret, set_secret};
+    use crate::engine::python::offline::{list_secrets, manifest_notes, remove_secret, set_secret};
     #[pymodule_export]
     use crate::engine::python::relay::Relay;
     #[pymodule_export]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -122,3 +125,36 @@ def written(client: httpx.Client, id: str, pattern: str) -> re.Match[str]:
         lambda: re.search(pattern, client.get(f"/api/host/plugins/{id}/logs?lines=1000").text), pattern
     )
     return found
+
+
+FLED = """
+def fled():
+    '''A process of its own session, without a parent, an environment, a folder or a file of ours.'''
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writer, str(os.getpid()).encode())
+            os.chdir("/")
+            os.closerange(0, 256)
+            os.execve("/bin/sleep", ["sleep", "1000"], {})
+        os._exit(0)
+    os.waitpid(middle, 0)
+    return int(os.read(reader, 16))
+
+
+"""
+"""What a Python child may say after ``STUB``: ``fled()`` starts a process that hides as well as it can."""
+
+
+def without_cgroups() -> list[str]:
+    """Words before a command that hide the control groups of this machine from it, where there are any."""
+    hide = 'for place in $(awk \'$3 == "cgroup2" {print $2}\' /proc/mounts); do umount -l "$place" || exit; done'
+    probe = ["unshare", "--mount", "sh", "-c", hide]
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        # Nobody else may make control groups, nor hide them.
+        return []
+    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        return []
+    return ["unshare", "--mount", "sh", "-c", f'{hide}; exec "$@"', "sh"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from typing import Any
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
@@ -61,6 +63,19 @@ async def grow(ctx: Context) -> str:
     server.add_tool(lambda: "new", name="grown", description="Be new.")
     await ctx.session.send_tool_list_changed()
     return "grown"
+
+
+@server.tool()
+def helpers() -> list[int]:
+    """Start three processes: in its group, in a group of its own, and in a session of its own."""
+    kinds: list[dict[str, Any]] = [{}, {"process_group": 0}, {"start_new_session": True}]
+    return [subprocess.Popen(["sleep", "1000"], **kind).pid for kind in kinds]
+
+
+@server.tool()
+def shout(mebibytes: int) -> str:
+    """Say a long message, which is one line."""
+    return "x" * (mebibytes << 20)
 
 
 @server.tool()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,15 +32,25 @@ def write_plugin(folder: Path, id: str, text: str) -> Path:
 class Served:
     """`plugbay serve` on a free port; its standard error is read all along."""
 
-    def __init__(self, home: Path, *words: str, plugins: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *words: str,
+        plugins: Path | None = None,
+        under: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        **environment: str,
+    ) -> None:
+        """``under``: words before the command, which must become it without another process."""
         self.home = home
         folder = [] if plugins is None else ["--plugins-dir", str(plugins)]
-        command = [sys.executable, "-m", "plugbay", "serve", "--port", "0", "--ready-json", *folder, *words]
+        command = [*under, sys.executable, "-m", "plugbay", "serve", "--port", "0", "--ready-json", *folder, *words]
         self.process = subprocess.Popen(
             command,
             env={**os.environ, "PLUGBAY_HOME": str(home), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=pass_fds,
             text=True,
         )
         self._log: list[str] = []

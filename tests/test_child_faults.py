@@ -15,6 +15,7 @@ import pytest
 from children import is_running, reaches, row, said, until, write_child, write_stub, written
 from kit import PATIENCE_S
 from served import Served
+from soak.system import Process
 
 from plugbay.testing import running_host
 
@@ -223,3 +224,14 @@ def test_a_child_that_is_killed_under_load_costs_another_not_one_request(folder:
                 assert answers and set(answers) == {(200, lives)}
         assert row(host.http, "dies")["server"]["failures"] == 0
         assert row(host.http, "lives")["server"]["runs"] == 1
+
+
+def test_a_hundred_megabytes_without_a_line_are_no_ready_line_and_cost_nothing(home: Path, folder: Path) -> None:
+    text = "for _ in range(100): os.write(1, b'x' * (1 << 20))\nready(); time.sleep(1000)"
+    write_stub(folder, "garbage", text, restart="never")
+    with Served(home, plugins=folder) as host, host.ready().client() as client:
+        process = Process(host.process.pid)
+        memory = process.rss_bytes
+        error = reaches(client, "garbage", "failed")["server"]["last_error"]
+        assert "64 KiB" in error["message"] or "65536" in error["message"], error
+        assert process.rss_bytes - memory < 8 * 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,17 @@ def test_a_log_is_escaped_followed_and_printed(folder: Path, home: Path, plugbay
     assert done.stdout.splitlines()[-1].endswith("host stopped")
     assert (home / "logs/speaks.log").stat().st_mode & 0o077 == 0
     assert plugbay("logs", "../token").returncode == 2
+
+
+def test_more_open_files_than_the_host_may_give_are_noted_and_cut(folder: Path, plugbay: Any) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    says = "import resource\nprint('may', *resource.getrlimit(resource.RLIMIT_NOFILE), file=sys.stderr, flush=True)\n"
+    write_stub(folder, "greedy", says + "ready(); serve()", limits={"open_files": hard + 1})
+    write_stub(folder, "modest", says + "ready(); serve()", limits={"open_files": 64})
+    checked = plugbay("check", "--plugins-dir", folder)
+    assert checked.returncode == 0
+    assert f'field "limits.open_files" is {hard + 1}: this host may give no process more than {hard}' in checked.stdout
+    with running_host(plugins_dirs=[folder]) as host:
+        reaches(host.http, "greedy", "running")
+        assert written(host.http, "greedy", r"may (\d+ \d+)")[1] == f"{hard} {hard}"
+        assert written(host.http, "modest", r"may (\d+ \d+)")[1] == "64 64"

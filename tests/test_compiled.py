@@ -263,6 +263,35 @@ def test_a_client_that_leaves_cancels_a_compiled_function() -> None:
         assert told.next() == "ended"
 
 
+def test_a_request_that_goes_on_to_fastapi_counts_once() -> None:
+    router = APIRouter()
+
+    @router.get("/items/{number}")
+    async def item(number: int) -> int:
+        return number
+
+    @router.get("/raises")
+    def raises() -> None:
+        raise RuntimeError("raised")
+
+    @router.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(iter(["a", "b"]))
+
+    with running_host(mounted(router), log_level="off") as host:
+        assert set(rows(host).values()) == {None}
+
+        def counted() -> int:
+            [plugin] = host.http.get("/api/host/plugins").json()["plugins"]
+            return int(plugin["calls"])
+
+        before = counted()
+        asked = [("items/1", 200), ("items/x", 422), ("raises", 500), ("stream", 200), ("nowhere", 404)]
+        for number, (path, status) in enumerate(asked, 1):
+            assert host.http.get(f"{HERE}/{path}").status_code == status
+            assert counted() == before + number, path
+
+
 def test_overrides_of_dependencies_count_at_each_request() -> None:
     app = FastAPI()
 

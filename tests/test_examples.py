@@ -44,8 +44,10 @@ class Socket:
         self._connection.send(json.dumps({"channel": channel, "event": event, "data": data, "ref": ref}))
 
     def receive(self) -> dict[str, Any]:
-        """The next frame."""
-        frame: dict[str, Any] = json.loads(self._connection.recv(timeout=10))
+        """The next frame; everybody is also told when a server of a plugin comes up, which takes its own time."""
+        frame: dict[str, Any] = {"event": "plugin_state"}
+        while frame["event"] == "plugin_state":
+            frame = json.loads(self._connection.recv(timeout=10))
         return frame
 
 

@@ -20,6 +20,8 @@ from mcp_clients import INITIALIZE, MODES, client, run
 from plugbay import AgentTool, PluginHost, ToolContext, _core, loader
 from plugbay.testing import RunningHost, running_host
 
+SESSIONS_OF_A_CALLER = 8
+
 began, cancelled = threading.Event(), threading.Event()
 
 
@@ -60,7 +62,7 @@ def setup(host: PluginHost) -> None:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[RunningHost]:
-    with running_host(made(setup)) as running:
+    with running_host(made(setup), limits={"caller_mcp_sessions": SESSIONS_OF_A_CALLER}) as running:
         yield running
 
 
@@ -247,3 +249,40 @@ def test_a_stream_ends_when_its_token_is_revoked(host: RunningHost) -> None:
             assert http.delete("/api/host/tokens/passing", headers=owner).status_code == 204
             for _ in stream.iter_raw():
                 pass
+
+
+def test_one_caller_takes_only_a_part_of_the_sessions_and_is_told_that_it_is_busy(host: RunningHost) -> None:
+    def client_of(name: str) -> httpx.Client:
+        made = host.http.post("/api/host/tokens", json={"name": name, "scopes": ["call"]}).raise_for_status().json()
+        headers = {"Authorization": f"Bearer {made['token']}", "Accept": "application/json, text/event-stream"}
+        return httpx.Client(base_url=host.url, headers=headers)
+
+    with client_of("greedy") as greedy, client_of("modest") as modest:
+        sessions = [greedy.post("/mcp", json=INITIALIZE) for _session in range(SESSIONS_OF_A_CALLER)]
+        assert {opened.status_code for opened in sessions} == {200}
+        refused = greedy.post("/mcp", json=INITIALIZE)
+        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        assert "greedy" in refused.json()["detail"]
+        assert modest.post("/mcp", json=INITIALIZE).status_code == 200
+        ended = greedy.delete("/mcp", headers={"mcp-session-id": sessions[0].headers["mcp-session-id"]})
+        assert ended.status_code == 204
+        assert greedy.post("/mcp", json=INITIALIZE).status_code == 200, "one that has ended makes room"
+
+
+def test_sessions_that_one_caller_opens_at_the_same_time_are_no_more_than_it_may_have(host: RunningHost) -> None:
+    made = host.http.post("/api/host/tokens", json={"name": "eager", "scopes": ["call"]}).raise_for_status().json()
+    headers = {"Authorization": f"Bearer {made['token']}", "Accept": "application/json, text/event-stream"}
+
+    async def work() -> list[int]:
+        found: list[int] = []
+        async with httpx.AsyncClient(base_url=host.url, headers=headers, timeout=None) as client:
+
+            async def opened() -> None:
+                found.append((await client.post("/mcp", json=INITIALIZE)).status_code)
+
+            async with anyio.create_task_group() as group:
+                for _session in range(SESSIONS_OF_A_CALLER * 3):
+                    group.start_soon(opened)
+        return found
+
+    assert run(work).count(200) == SESSIONS_OF_A_CALLER

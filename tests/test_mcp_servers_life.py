@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Wire
+from kit import PATIENCE_S, Wire
 from mcp_clients import client, modern, run, tools_become
 from mcp_mounted import OUTSIDE, by_command, call, mounting
 from served import Served, write_plugin
@@ -116,3 +120,54 @@ def setup(host):
 def test_an_entry_that_cannot_be_read_is_said_at_the_start(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidError, match=re.escape(message)), mounting(**entry):
         pass
+
+
+def are_gone(pids: list[int]) -> bool:
+    """Whether none of these processes runs any more; waits for that."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if not select.select([descriptor], [], [], PATIENCE_S)[0]:
+                    return False
+            finally:
+                os.close(descriptor)
+    return True
+
+
+def test_what_it_has_started_ends_with_the_host_also_in_sessions_of_its_own() -> None:
+    with mounting(**by_command()) as host:
+        pids = call(host, "out.helpers")["result"]
+        assert len(pids) == 3
+    assert are_gone(pids)
+
+
+def test_what_it_has_started_ends_with_a_host_that_is_killed(home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "plugbay.toml"
+    config.write_text(f'mode = "autonomous"\n[mcp.servers.out]\ncommand = "{sys.executable}"\nargs = ["{OUTSIDE}"]\n')
+    with Served(home, "--config", str(config)).ready() as served:
+        with served.client() as asking:
+            pids = asking.post("/api/host/tools/out.helpers").raise_for_status().json()["result"]["result"]
+        served.process.kill()
+        # What has opened a session of its own is found by its control group alone, where there can be one.
+        own = pids if "plugbay" in Path(f"/proc/{pids[2]}/cgroup").read_text() else pids[:2]
+        try:
+            assert are_gone(own)
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_line_that_is_too_long_is_its_plugins_error_and_it_comes_back() -> None:
+    with mounting(**by_command()) as host:
+
+        async def work() -> None:
+            async with client(host.url, host.token, "auto") as connected:
+                gone = await connected.call_tool("out.shout", {"mebibytes": 17})
+                assert gone.meta == {"plugbay/code": "unavailable"}
+                await tools_become(connected, lambda names: "out.add" in names)
+
+        run(work)
+        assert ["16 MiB in one line" in error.message for error in host.registry.errors] == [True]
+        assert call(host, "out.add", a=1, b=2) == {"result": 3}

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +23,16 @@ import pytest
 from kit import PATIENCE_S
 from mcp.shared.exceptions import MCPError
 from raw import Socket
+from recorded import latest, news
 
 from plugbay import ToolError
 from plugbay.testing import RunningHost, running_host
 
 PLUGIN = Path(__file__).parent / "plugins" / "gated.py"
 
-RULES = """
+CALLS_OF_A_SOCKET = 4
+
+RULES = f"""
 [permissions]
 deny = ["gated.denied"]
 ask = ["gated.asked"]
@@ -37,6 +41,7 @@ allow = ["gated.write"]
 [limits]
 approval_time_s = 4
 result_bytes = 1000
+mailbox_messages = {CALLS_OF_A_SOCKET}
 """
 
 
@@ -126,9 +131,9 @@ def on_the_command_line(host: RunningHost, tool: str, arguments: dict[str, Any])
     return None, str(done.returncode)
 
 
-def over_mcp(host: RunningHost, tool: str, arguments: dict[str, Any]) -> Outcome:
+def over_mcp(mode: str, host: RunningHost, tool: str, arguments: dict[str, Any]) -> Outcome:
     async def call() -> Outcome:
-        async with mcp_clients.client(host.url, host.token, "legacy") as connected:
+        async with mcp_clients.client(host.url, host.token, mode) as connected:
 
             async def heard(*_report: Any) -> None:
                 pass
@@ -168,20 +173,10 @@ DOORS: dict[str, tuple[str, Callable[[RunningHost, str, dict[str, Any]], Outcome
     "Python": ("python", in_python),
     "dash": ("repl", on_dash),
     "the command line": ("http", on_the_command_line),
-    "MCP": ("mcp", over_mcp),
+    "MCP's old era": ("mcp", partial(over_mcp, "legacy")),
+    "MCP's new era": ("mcp", partial(over_mcp, "auto")),
 }
 """Each door, the word for it in the record, and how to call there. A further door is a further line."""
-
-
-def news(host: RunningHost, after: int, count: int) -> list[dict[str, Any]]:
-    """So many new records, once they are there."""
-    found: list[dict[str, Any]] = []
-    while len(found) < count:
-        page = host.http.get("/api/host/audit", params={"after": after, "wait_s": 20}).raise_for_status().json()
-        assert page["records"], f"{len(found)} of {count} records"
-        found += page["records"]
-        after = page["next"]
-    return found
 
 
 def settled(host: RunningHost, after: int, count: int) -> list[dict[str, Any]]:
@@ -196,11 +191,6 @@ def settled(host: RunningHost, after: int, count: int) -> list[dict[str, Any]]:
             assert len(ended) == count
             return [record for record in records if record not in ended] + ended
         news(host, records[-1]["id"], 1)
-
-
-def latest(host: RunningHost) -> int:
-    records = host.http.get("/api/host/audit", params={"limit": 1}).raise_for_status().json()["records"]
-    return records[0]["id"] if records else 0
 
 
 def answer_next(approver: httpx.Client, decision: str) -> str:
@@ -322,9 +312,9 @@ def cancel_on_the_command_line(host: RunningHost, tool: str, begun: Callable[[],
     process.communicate(timeout=PATIENCE_S)
 
 
-def cancel_over_mcp(host: RunningHost, tool: str, begun: Callable[[], None]) -> None:
+def cancel_over_mcp(mode: str, host: RunningHost, tool: str, begun: Callable[[], None]) -> None:
     async def call() -> None:
-        async with mcp_clients.client(host.url, host.token, "legacy") as connected, anyio.create_task_group() as group:
+        async with mcp_clients.client(host.url, host.token, mode) as connected, anyio.create_task_group() as group:
             group.start_soon(connected.call_tool, tool, {"text": "x"})
             await anyio.to_thread.run_sync(begun)
             group.cancel_scope.cancel()
@@ -338,7 +328,8 @@ CANCELS = {
     "Python": cancel_in_python,
     "dash": cancel_on_dash,
     "the command line": cancel_on_the_command_line,
-    "MCP": cancel_over_mcp,
+    "MCP's old era": partial(cancel_over_mcp, "legacy"),
+    "MCP's new era": partial(cancel_over_mcp, "auto"),
 }
 
 
@@ -382,6 +373,22 @@ def test_a_tool_that_allows_one_call_at_a_time_is_busy_for_the_second(host: Runn
             assert ask(host, "gated.single", {"text": "y"}) == (None, "busy")
 
     cancel_over_the_socket(host, "gated.single", second)
+
+
+def test_a_call_too_many_of_one_connection_is_busy_and_recorded(host: RunningHost) -> None:
+    after, began = latest(host), semaphore()
+    with Socket(host.url, host.token) as socket:
+        for ref, tool in enumerate(["gated.stuck"] * CALLS_OF_A_SOCKET + ["gated.good"]):
+            wish = {"tool": tool, "arguments": {"text": "x"}}
+            socket.send_json({"channel": "tools", "event": "call", "ref": ref, "data": wish})
+        while (answer := socket.receive_json()).get("event") != "error":
+            pass
+        assert (answer["ref"], answer["data"]["code"]) == (CALLS_OF_A_SOCKET, "busy")
+        (record,) = news(host, after, 1)
+        assert (record["tool"], record["code"], record["outcome"]) == ("gated.good", "busy", "refused")
+        for _call in range(CALLS_OF_A_SOCKET):
+            assert began.acquire(timeout=PATIENCE_S)
+    assert len(news(host, record["id"], CALLS_OF_A_SOCKET)) == CALLS_OF_A_SOCKET
 
 
 def semaphore() -> threading.Semaphore:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from children import reaches, row, write_child
 from credentials import added
 from served import Served
 
@@ -131,6 +132,43 @@ def test_a_host_sees_what_another_process_has_changed_and_says_when_it_is_damage
         assert "is damaged" in answer.json()["detail"]
         assert host.http.put(f"{path}/three", json={"value": "3"}).status_code == 503
         assert (home / "secrets.json").read_text() == "{"
+
+
+TELLS = """
+require('node:http').createServer((request, response) => response.end(request.headers['x-plugin-secret-key'] ?? ''))
+  .listen(0, '127.0.0.1', function () { console.log(JSON.stringify({ ready: true, port: this.address().port })); });
+"""
+
+CHANGES = """
+import sys
+from plugbay import _core
+for line in sys.stdin:
+    home, value = line.split()
+    _core.remove_secret(home, "tells", "key") if value == "-" else _core.set_secret(home, "tells", "key", value)
+    print("done", flush=True)
+"""
+
+
+def test_what_another_process_has_changed_counts_from_the_very_next_request(home: Path, tmp_path: Path) -> None:
+    write_child(tmp_path / "plugins", "tells", TELLS)
+    with (
+        running_host(plugins_dirs=[tmp_path / "plugins"], home=home) as host,
+        subprocess.Popen(
+            [sys.executable, "-c", CHANGES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other,
+    ):
+        assert other.stdin is not None and other.stdout is not None
+        pid = reaches(host.http, "tells", "running")["server"]["pid"]
+        for number in range(60):
+            # Of one length, so that nothing but the change itself tells the files apart.
+            value = "-" if number % 7 == 6 else f"{number:04}"
+            print(home, value, file=other.stdin, flush=True)
+            assert other.stdout.readline() == "done\n"
+            assert host.http.get("/api/plugins/tells/rpc/").text == value.strip("-")
+            if number % 2:
+                host.http.put("/api/host/plugins/tells/secrets/key", json={"value": "over-http"}).raise_for_status()
+                assert host.http.get("/api/plugins/tells/rpc/").text == "over-http"
+        assert row(host.http, "tells")["server"]["pid"] == pid
 
 
 def test_changes_from_many_sides_at_once_lose_nothing(home: Path) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
+from fastapi.responses import StreamingResponse
 from kit import PATIENCE_S, Told, happened, made, mounted, wire
 from served import Served, write_plugin
 from websockets.sync.client import connect
@@ -228,19 +229,33 @@ def test_a_def_route_that_blocks_delays_no_other(threads: ThreadPoolExecutor) ->
         assert waiting.result(PATIENCE_S).json() == "done"
 
 
-def test_a_plugin_whose_routes_block_on_all_its_asgi_threads_delays_no_other_plugin() -> None:
+@pytest.mark.parametrize("compiled", [False, True], ids=["asgi", "compiled"])
+def test_a_plugin_that_blocks_on_all_its_anyio_threads_delays_no_other_plugin(compiled: bool) -> None:
     gate, blocked, free = Gate(), APIRouter(), APIRouter()
-    blocked.add_api_route("/wait", lambda: gate.wait(None))
-    free.add_api_route("/quick", lambda: "quick")
-    slow = made(lambda host: host.add_router(blocked, compiled=False), "slow")
-    quick = made(lambda host: host.add_router(free, compiled=False), "quick")
-    with running_host(slow, quick) as host, ThreadPoolExecutor(41) as threads:
-        waiting = [threads.submit(httpx.get, **_as(host, "/api/plugins/slow/wait")) for _ in range(41)]
+
+    @blocked.get("/wait")
+    async def wait(word: str = Depends(lambda: gate.wait(None))) -> str:
+        return word
+
+    @blocked.get("/stream")
+    def stream() -> StreamingResponse:
+        return StreamingResponse(gate.wait(None) for _ in range(1))
+
+    @free.get("/quick")
+    async def quick(word: str = Depends(lambda: "quick")) -> str:
+        return word
+
+    slow = made(lambda host: host.add_router(blocked, compiled=compiled), "slow")
+    other = made(lambda host: host.add_router(free, compiled=compiled), "quick")
+    with running_host(slow, other) as host, ThreadPoolExecutor(41) as threads:
+        assert {row["compiled"] for row in host.http.get("/api/host/routes").json()["routes"]} == {compiled}
+        paths = ["/api/plugins/slow/wait", "/api/plugins/slow/stream"] * 20
+        waiting = [threads.submit(httpx.get, **_as(host, path)) for path in [*paths, paths[0]]]
         assert [gate.begun.next() for _ in range(40)] == ["begun"] * 40
         assert host.http.get("/api/plugins/quick/quick").json() == "quick"
         assert gate.begun.nothing()
         gate.go.set()
-        assert {answer.result(PATIENCE_S).json() for answer in waiting} == {"done"}
+        assert {answer.result(PATIENCE_S).text.strip('"') for answer in waiting} == {"done"}
 
 
 def _as(host: RunningHost, path: str) -> dict[str, Any]:

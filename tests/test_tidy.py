@@ -136,6 +136,12 @@ def test_an_index_names_its_files_lowest_first() -> None:
         assert listed == sorted(listed), f"{name_of(index)} is not in the order of its floors"
 
 
+def test_no_rust_test_stands_where_only_a_build_with_python_has_it() -> None:
+    """The tests of Rust are built without the feature `python`."""
+    hidden = [file for file, text in rust_files().items() if NAMES_PYO3.fullmatch(file) and "cfg(test)" in text]
+    assert hidden == []
+
+
 def test_no_source_file_is_longer_than_the_wall() -> None:
     sources = [path for path in tracked() if path.suffix in {".rs", ".py", ".pyi", ".sh"}]
     long = [f"{name_of(path)}: {lines}" for path in sources if (lines := text_of(path).count("\n")) > WALL]

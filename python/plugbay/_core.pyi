@@ -25,11 +25,13 @@ __all__ = [
     "list_secrets",
     "loader_given_up",
     "log",
+    "manifest_notes",
     "mounts",
     "plain_json",
     "plugins",
     "provider_tools",
     "record",
+    "refuse",
     "remove_secret",
     "reset",
     "routes",
@@ -161,6 +163,9 @@ def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The tools in the format ``"openai"``, ``"anthropic"`` or ``"mcp"``, each as JSON text; and ``(provider's name,
     tool's own name)`` of each. Raises ``InvalidError`` for another format."""
 
+def manifest_notes(folder: str | PathLike[str]) -> list[str]:
+    """What is odd in the ``manifest.json`` of a folder and does no harm. Raises ``InvalidError`` when it is wrong."""
+
 def list_secrets(home: str, plugin: str) -> list[str]:
     """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""
 
@@ -221,6 +226,9 @@ def invoke(name: str, arguments: bytes, door: str) -> asyncio.Future[bytes]:
     With a host running, an ``async def`` handler runs on the host's loop; without one, on the caller's.
     ``door`` is ``"python"``, ``"repl"`` or ``"cli"``. Raises ``PlugbayError`` with the failure's code.
     """
+
+def refuse(name: str, door: str) -> None:
+    """Record a call whose arguments cannot even be written as JSON; ``BusyError`` when there is no room."""
 
 @final
 class Relay:

@@ -6,6 +6,8 @@ the routes of another.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
@@ -18,6 +20,26 @@ THREADS = 40
 
 _plugin: ContextVar[str] = ContextVar("plugbay_plugin", default="")
 
+_BACKEND = "anyio._backends._asyncio"
+
+_divided: asyncio.AbstractEventLoop | None = None
+"""The loop whose threads were given to the plugins."""
+
+
+name_plugin = _plugin.set
+"""Count the blocking work of a context as the work of a plugin, by its id; for a thread where no loop runs."""
+
+
+def work_for(plugin: str) -> None:
+    """Count the blocking work of the running task as the work of a plugin, by its id.
+
+    Each plugin gets threads of its own on the running loop as soon as AnyIO's part for asyncio is there. It is slow to
+    import, and AnyIO does that when it is first asked for a thread: a host that starts does without.
+    """
+    _plugin.set(plugin)
+    if _divided is not asyncio.get_running_loop() and _BACKEND in sys.modules:
+        _divide()
+
 
 class OfPlugin:
     """An app whose blocking work is counted as a plugin's; in all else it is the app."""
@@ -27,20 +49,21 @@ class OfPlugin:
         self._name = plugin
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        _plugin.set(self._name)
+        work_for(self._name)
         await self._app(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._app, name)
 
 
-async def divide() -> None:
+def _divide() -> None:
     """Give each plugin threads of its own on the running loop; nothing changes where AnyIO is not as expected."""
-    try:
-        from anyio._backends._asyncio import _default_thread_limiter
-    except ImportError:
-        return
-    _default_thread_limiter.set(_EachItsOwn())  # type: ignore[arg-type]
+    global _divided
+    # Another thread may be importing it.
+    limiter = getattr(sys.modules[_BACKEND], "_default_thread_limiter", None)
+    if limiter is not None:
+        limiter.set(_EachItsOwn())
+        _divided = asyncio.get_running_loop()
 
 
 class _EachItsOwn:

@@ -109,15 +109,17 @@ class Registry:
         if not isinstance(name, str):
             return {"error": f"the name of a tool is a text like 'ping.echo', not {name!r}", "code": "invalid"}
         try:
-            arguments = json.dumps({} if args is None else args, allow_nan=False).encode()
+            try:
+                arguments = json.dumps({} if args is None else args, allow_nan=False).encode()
+            except (TypeError, ValueError, RecursionError) as error:
+                _core.refuse(name, "python")
+                message = f"the arguments of {name!r} are a dict that JSON can hold ({error}): {{'text': 'hi'}}"
+                return {"error": message, "code": "invalid"}
             return json.loads(await _core.invoke(name, arguments, "python"))
         except PlugbayError as error:
             return {"error": error.message, "code": error.code}
         except UnicodeEncodeError:
             return {"error": f"no tool is named {name!r}", "code": "not_found"}
-        except (TypeError, ValueError, RecursionError) as error:
-            message = f"the arguments of {name!r} are a dict that JSON can hold ({error}): {{'text': 'hi'}}"
-            return {"error": message, "code": "invalid"}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "code": "internal"}
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from plugbay import _core, _plugin_threads, _thread, discovery, loader
+from plugbay import _core, _thread, discovery, loader
 from plugbay._logging import HostLog
 from plugbay.errors import UnavailableError
 
@@ -220,9 +220,6 @@ class BackgroundHost:
 def _bring_up(host: _core.Host, settings: HostSettings, sources: Sources, loop: asyncio.AbstractEventLoop) -> None:
     with _few_collections():
         loader.load(sources(settings), settings.hook_time_s, fast_routes=settings.fast_routes)
-    if "anyio" in sys.modules:
-        # Before any request; not waited for, since a plugin may block the loop already.
-        asyncio.run_coroutine_threadsafe(_plugin_threads.divide(), loop)
     host.open()
     # A plugin whose startup hook failed was withdrawn by the core.
     loader.let_go()

@@ -107,15 +107,23 @@ def at(path: Path) -> Iterator[Found]:
 
 def entry_points() -> Iterator[Found]:
     """The entry points ``plugbay.plugins`` of installed packages, by name."""
-    from importlib import metadata  # slow to import, and needed once
-
     try:
-        found = sorted(metadata.entry_points(group=GROUP), key=lambda each: each.name.encode())
+        found = sorted(_installed(), key=lambda each: each.name.encode())
     except Exception as error:
         yield Failure(f"entry_points:{GROUP}", "discover", "plugin", f"{type(error).__name__}: {error}")
         return
     for entry_point in found:
         yield Installed(f"entry_point:{entry_point.name}", entry_point)
+
+
+def _installed() -> Iterator[EntryPoint]:
+    """What ``importlib.metadata.entry_points(group=GROUP)`` finds, without taking apart the lists of other packages."""
+    from importlib import metadata  # slow to import, and needed once
+
+    lists = ((each, each.read_text("entry_points.txt")) for each in metadata.distributions())
+    for name in dict.fromkeys(each.name for each, text in lists if text is not None and GROUP in text):
+        # Of two packages of one name the first on the path counts.
+        yield from metadata.distribution(name).entry_points.select(group=GROUP)
 
 
 def _in_folder(folder: Path, *, bundled: bool) -> Iterator[Found]:

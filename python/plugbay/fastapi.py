@@ -56,16 +56,16 @@ class Mount:
     slow: list[Any] = field(default_factory=list, repr=False)
     """The routers, or the app itself, that are not to be compiled."""
 
-    def planned(self, off: str | None) -> list[Planned]:
+    def planned(self, plugin: str, off: str | None) -> list[Planned]:
         """Its routes in the order in which they are tried, each with its compiled handler or why it has none.
 
-        ``off`` says why none of them is compiled, when none is to be.
+        ``plugin`` is the id of whose mount it is. ``off`` says why none of them is compiled, when none is to be.
         """
         if _is_a(self.app, "fastapi.applications", "FastAPI"):
             from plugbay.compiled.plan import plan
 
             asked = "the plugin asks for ASGI" if self.app in self.slow else None
-            return plan(self, off or asked)
+            return plan(self, plugin, off or asked)
         reason = off or "not an app of FastAPI's"
         routes = routes_of(self.app, self.path if self.is_router else "")
         rows = [(route.methods, f"{self.path}{route.path}", route.name) for route in routes]

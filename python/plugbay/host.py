@@ -240,7 +240,7 @@ class PluginHost:
         """Put a mount, whose routes are all known now, into the draft."""
         prefix = mount.path.removeprefix("/api/")
         own = prefix == f"plugins/{self._manifest.id}"
-        patterns, planned = mount.patterns(), mount.planned(self._off)
+        patterns, planned = mount.patterns(), mount.planned(self._manifest.id, self._off)
         for reason in {each.reason for each in planned if each.reason and each.reason.startswith("this FastAPI")}:
             self.log.warning("the routes at %s run on ASGI: %s", mount.path, reason)
         app = OfPlugin(mount.app, self._manifest.id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -110,8 +111,8 @@ def offers_here(plugin: str) -> list[str]:
 
 
 def notes_here() -> list[str]:
-    """Routes that are never reached, since another of the same router stands before them."""
-    notes = []
+    """Odd fields of manifests, and routes that are never reached, since another of their router stands before them."""
+    notes = [note for *_, source, _engine in _core.plugins() for note in _manifest_notes(source)]
     for prefix, plugin, app in _core.mounts():
         routes = routes_of(app, f"/api/{prefix}")
         for index, late in enumerate(routes):
@@ -121,6 +122,14 @@ def notes_here() -> list[str]:
                     f"plugin {plugin}: {late} is never reached, since {early} stands before it: change their order"
                 )
     return notes
+
+
+def _manifest_notes(source: str) -> list[str]:
+    """The notes about the manifest of a plugin that came from ``source``, where it has one."""
+    folder = Path(source)
+    folder = folder if folder.is_dir() else folder.parent
+    is_its_own = source.endswith(("__init__.py", "manifest.json")) or folder == Path(source)
+    return _core.manifest_notes(folder) if is_its_own and (folder / "manifest.json").is_file() else []
 
 
 def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> str:

@@ -258,6 +258,7 @@ class _LocalBackend:
         try:
             text = json.dumps(arguments, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
+            _core.refuse(name, "repl")
             message = f"the arguments of {name} are not JSON ({error}): use dicts, lists, texts, numbers and booleans"
             raise ToolError("invalid", message) from None
         return json.loads(await _core.invoke(name, text, "repl"))

@@ -136,6 +136,11 @@ pub const LIMITS: &[Limit] = &[
         slot: |to| Slot::Time(&mut to.approval_time),
     },
     Limit {
+        name: "pending_time_s",
+        help: "a call over MCP that waits for leave, whose client cannot be told meanwhile",
+        slot: |to| Slot::Time(&mut to.pending_time),
+    },
+    Limit {
         name: "approvals",
         help: "calls that wait for a person; of one caller at most half of it",
         slot: |to| Slot::Number(&mut to.approvals),
@@ -160,6 +165,16 @@ pub const LIMITS: &[Limit] = &[
         name: "caller_calls",
         help: "tool calls of one caller that run or wait for leave",
         slot: |to| Slot::Number(&mut to.caller_calls),
+    },
+    Limit {
+        name: "mcp_sessions",
+        help: "open MCP sessions, of the eras that have them",
+        slot: |to| Slot::Number(&mut to.mcp_sessions),
+    },
+    Limit {
+        name: "caller_mcp_sessions",
+        help: "the same, of one caller",
+        slot: |to| Slot::Number(&mut to.caller_mcp_sessions),
     },
     Limit {
         name: "audit_records",

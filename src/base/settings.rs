@@ -223,6 +223,8 @@ pub struct Limits {
     pub drain_time: Duration,
     /// From the filing of an approval to its end.
     pub approval_time: Duration,
+    /// A call over MCP that waits for a person, where its client cannot be told meanwhile; the approval lives on.
+    pub pending_time: Duration,
     /// Calls that wait for a person; of one caller at most half of it.
     pub approvals: usize,
     /// Side effects of one caller within `breaker_time`; the next is asked for.
@@ -235,6 +237,10 @@ pub struct Limits {
     pub result_bytes: usize,
     /// Tool calls of one caller that run or wait for leave.
     pub caller_calls: usize,
+    /// Open MCP sessions, of the eras that have them.
+    pub mcp_sessions: usize,
+    /// The same, of one caller.
+    pub caller_mcp_sessions: usize,
     /// Tool calls that run or whose record waits to be written.
     pub audit_records: usize,
     /// For room in the audit log, and until a record is on the disk.
@@ -273,12 +279,15 @@ impl Default for Limits {
             stop_grace: Duration::from_secs(5),
             drain_time: Duration::from_secs(10),
             approval_time: Duration::from_secs(300),
+            pending_time: Duration::from_secs(45),
             approvals: 1000,
             breaker_calls: 100,
             breaker_time: Duration::from_secs(60),
             breaker_failures: 5,
             result_bytes: 4 << 20,
             caller_calls: 1024,
+            mcp_sessions: 1000,
+            caller_mcp_sessions: 100,
             audit_records: 16_384,
             audit_time: Duration::from_secs(5),
         }

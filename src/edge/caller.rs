@@ -311,17 +311,25 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Nothing
     } else if below("/api/host/tokens") || below("/api/host/audit") || below("/api/host/permissions") {
         Need::Scope(Scope::Admin)
+    } else if (is_call(path) && *method == Method::POST) || below("/mcp") {
+        // The scope is asked for where the tool is known, so that the refusal of a call is recorded.
+        Need::Principal
     } else if below("/api/host/tools") && *method == Method::POST {
         Need::Scope(Scope::Call)
     } else if below("/api/host/plugins") && !is_look(method, path) {
         Need::Scope(Scope::Admin)
     } else if below("/api/host") {
         Need::Principal
-    } else if below("/api") || below("/plugin-ws") || below("/mcp") {
+    } else if below("/api") || below("/plugin-ws") {
         Need::Scope(Scope::Call)
     } else {
         Need::Principal
     }
+}
+
+/// Whether a path is that of one tool.
+fn is_call(path: &str) -> bool {
+    path.strip_prefix("/api/host/tools/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 /// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.

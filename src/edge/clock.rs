@@ -82,6 +82,8 @@ pub struct Pulse {
     blocked: AtomicBool,
     /// The watched handler is out of time.
     overdue: AtomicBool,
+    /// Bytes of a request may come after its answer.
+    is_owed: AtomicBool,
     /// What the connection was told from outside.
     order: AtomicU8,
     requests: AtomicU64,
@@ -153,6 +155,16 @@ impl Pulse {
     /// Whether the watched handler is out of time.
     pub fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed)
+    }
+
+    /// A handler goes on to read its request's body while its answer is sent, and after that.
+    pub fn owe(&self) {
+        self.is_owed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing of an earlier request is under way when the connection is idle.
+    pub fn may_rest(&self) -> bool {
+        !self.is_owed.load(Ordering::Relaxed)
     }
 
     /// Tells the connection's task something; a later order outranks an earlier one.

@@ -31,6 +31,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// How long and how much is still read after the last answer, so that a reset does not overtake it.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_SLACK_BYTES: usize = 1 << 20;
+/// How long a connection is idle before it rests.
+const AWAKE_TIME: Duration = Duration::from_secs(1);
 /// The longest wait on a connection of the reserve.
 const RESERVE_TIME: Duration = Duration::from_millis(500);
 /// Limits of HTTP/2: streams at once, streams that were reset but still cost something, and signs of life.
@@ -69,8 +71,45 @@ pub fn limits(core: &Core, service: Service) -> Limits {
     limits
 }
 
-async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
+async fn http1(core: Arc<Core>, link: Arc<Link>, mut wire: Wire) {
     let limits = limits(&core, link.service);
+    let mut clock = Clock::new(&limits);
+    let end = loop {
+        let (end, left) = answer_http1(&core, &link, wire, (&limits, &mut clock)).await;
+        // An upgraded connection has left with its new owner.
+        let Some(left) = left else { return };
+        wire = left;
+        let rests = matches!(end, End::Late(Waiting::Idle)) && limits.idle_time > AWAKE_TIME && link.pulse.may_rest();
+        if !rests {
+            break end;
+        }
+        if let Some(end) = rest(&link, &mut wire, limits.idle_time - AWAKE_TIME).await {
+            break end;
+        }
+    };
+    match end {
+        End::Closed if link.pulse.has_ended() => {}
+        // A client that reads until the end would take half an answer for a whole one.
+        End::Closed if link.pulse.is_broken_off() => wire.reset(),
+        End::Closed => linger(&mut wire, &limits).await,
+        End::Late(Waiting::Head) => {
+            let _ = timeout(LINGER_TIME, wire.write_all(&late_head(&limits))).await;
+            linger(&mut wire, &limits).await;
+        }
+        End::Late(Waiting::Idle | Waiting::Silent) => _ = timeout(LINGER_TIME, wire.shutdown()).await,
+        End::Late(_) | End::Cut => {}
+    }
+}
+
+/// Answers requests until the connection ends or is idle for a while; the bytes of a connection that was not upgraded
+/// come back, with those that were read too early.
+async fn answer_http1(
+    core: &Arc<Core>,
+    link: &Arc<Link>,
+    wire: Wire,
+    (limits, clock): (&Limits, &mut Clock),
+) -> (End, Option<Wire>) {
+    let soon = Limits { idle_time: AWAKE_TIME.min(limits.idle_time), ..limits.clone() };
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -87,8 +126,8 @@ async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
     let (answering, asked) = (core.clone(), link.clone());
     let service = service_fn(move |request: Request<Incoming>| answering.call(&asked, request));
     let mut connection = builder.serve_connection(TokioIo::new(wire), service).with_upgrades();
-    let mut clock = Clock::new(&limits);
     let mut finishing = false;
+    let times = || if link.pulse.may_rest() { &soon } else { limits };
     let end = poll_fn(|context| {
         // Before the orders are read, so that none is lost. Spurious calls are cheap: the task's waker stays the same.
         link.pulse.waker.register(context.waker());
@@ -102,7 +141,7 @@ async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
                     finishing = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                Order::Finish | Order::Serve => match clock.poll(link.pulse.waiting_http1(), &limits, context) {
+                Order::Finish | Order::Serve => match clock.poll(link.pulse.waiting_http1(), times(), context) {
                     Poll::Pending => return Poll::Pending,
                     // The handler's own future says so when it is polled again.
                     Poll::Ready(Waiting::Answer) => link.pulse.set_overdue(),
@@ -112,21 +151,28 @@ async fn http1(core: Arc<Core>, link: Arc<Link>, wire: Wire) {
         }
     })
     .await;
-    // An upgraded connection has left with its new owner.
-    let Some(parts) = connection.into_parts() else { return };
-    let mut wire = parts.io.into_inner();
-    match end {
-        End::Closed if link.pulse.has_ended() => {}
-        // A client that reads until the end would take half an answer for a whole one.
-        End::Closed if link.pulse.is_broken_off() => wire.reset(),
-        End::Closed => linger(&mut wire, &limits).await,
-        End::Late(Waiting::Head) => {
-            let _ = timeout(LINGER_TIME, wire.write_all(&late_head(&limits))).await;
-            linger(&mut wire, &limits).await;
+    let left = connection.into_parts().map(|parts| {
+        let mut wire = parts.io.into_inner();
+        wire.put_back(parts.read_buf);
+        wire
+    });
+    (end, left)
+}
+
+/// Waits for the next request without a server: two thirds of what an idle connection costs are hyper's buffers, which
+/// it keeps for as long as it has the connection. `None`: there is something to read.
+async fn rest(link: &Link, wire: &mut Wire, limit: Duration) -> Option<End> {
+    let woken = poll_fn(|context| {
+        link.pulse.waker.register(context.waker());
+        match link.pulse.told() {
+            Order::Serve => {
+                wire.poll_more(context).map(|more| if more.unwrap_or(false) { None } else { Some(End::Closed) })
+            }
+            Order::Finish => Poll::Ready(Some(End::Closed)),
+            Order::Cut => Poll::Ready(Some(End::Cut)),
         }
-        End::Late(Waiting::Idle | Waiting::Silent) => _ = timeout(LINGER_TIME, wire.shutdown()).await,
-        End::Late(_) | End::Cut => {}
-    }
+    });
+    timeout(limit, woken).await.unwrap_or(Some(End::Late(Waiting::Idle)))
 }
 
 async fn http2(core: Arc<Core>, link: Arc<Link>, wire: Wire) {

@@ -14,20 +14,22 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Collected};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::error::{Error, Kind};
 use crate::base::shutdown::Shutdown;
 use crate::edge::failure::Failure;
 use crate::edge::mcp_auth::PATH;
-use crate::edge::mcp_handler::Handler;
+use crate::edge::mcp_handler::{Handler, named_in};
 use crate::edge::mcp_sessions::Sessions;
 use crate::edge::parts::Parts;
 use crate::edge::routes;
-use crate::kernel::call::Caller;
-
-/// So many sessions of the old era may be open.
-const SESSIONS: usize = 1000;
+use crate::kernel::auth::Scope;
+use crate::kernel::call::{Caller, Door};
+use crate::kernel::toolbox::Misfit;
 
 /// What answers on this path. Cloning is cheap.
 #[derive(Clone)]
@@ -39,7 +41,8 @@ struct Endpoint {
 
 /// The route of MCP. The gate in front has put the [`Caller`] into the request's extensions.
 pub fn router(parts: Parts) -> axum::Router {
-    let sessions = Sessions::new(SESSIONS);
+    let limits = &parts.settings.limits;
+    let sessions = Sessions::new(limits.mcp_sessions, limits.caller_mcp_sessions);
     let handler = Handler::new(&parts, sessions.clone());
     // `Host` and `Origin` were checked by the gate; the clock of a stop is ours as well.
     let config = StreamableHttpServerConfig::default()
@@ -59,6 +62,9 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Failure> {
     routes::awake(&endpoint.parts)?;
+    if !caller.principal.has(Scope::Call) {
+        return Err(refused(&endpoint.parts, &caller, request).await.into());
+    }
     endpoint.sessions.check(request.headers(), &caller)?;
     let (is_get, is_delete) = (request.method() == Method::GET, request.method() == Method::DELETE);
     let mut response = endpoint.service.handle(request).await;
@@ -72,6 +78,19 @@ async fn answer(
     }
     let shutdown = endpoint.parts.shutdown.clone();
     Ok(response.map(|body| AxumBody::new(Bounded { body, end: Box::pin(end_of(caller, is_get, shutdown)) })))
+}
+
+/// What a caller is told who may call nothing; the record says which tool it named.
+async fn refused(parts: &Parts, caller: &Caller, request: Request) -> Error {
+    let name = caller.principal.name();
+    let message = format!("{name} may not do this: its token needs the scope {:?}", Scope::Call.as_str());
+    let error = Error::new(Kind::Denied, message);
+    // A body that breaks off or is too long names nothing.
+    let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let Ok(asked) = serde_json::from_slice::<Value>(&body) else { return error };
+    let method = asked.get("method").and_then(Value::as_str).unwrap_or_default();
+    let Some(tool) = named_in(method, asked.get("params")) else { return error };
+    parts.toolbox.refuse(&Misfit { door: Door::Mcp, principal: &caller.principal, tool }, error)
 }
 
 /// Resolves when a stream has to end: its principal's token was taken back, or, where it belongs to no call, the host

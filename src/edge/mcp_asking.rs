@@ -4,7 +4,6 @@
 //! What comes back with an address counts for nothing: the person answers at that address, as another principal.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
@@ -18,9 +17,6 @@ use crate::kernel::approvals::{Approval, Through};
 use crate::kernel::auth::Principal;
 use crate::kernel::call::Progress;
 use crate::kernel::gate::{Choice, Gate, Notice};
-
-/// So long a call waits for a person when the client cannot be told that it does.
-pub const WAIT: Duration = Duration::from_secs(45);
 
 /// The name of our question among those that an answer waits for.
 const QUESTION: &str = "approval";

@@ -8,14 +8,14 @@ use std::time::Duration;
 use http::request::Parts as Head;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CompletionInfo,
-    Extensions, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig, SubscriptionFilter,
-    Tool,
+    CustomRequest, CustomResult, ErrorCode, Extensions, GetPromptRequestParams, GetPromptResponse, Implementation,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig,
+    SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
-use serde_json::Map;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
@@ -28,17 +28,16 @@ use crate::edge::mcp_catalogue::{Changes, Shelf};
 use crate::edge::mcp_content::{self, Era, Promise};
 use crate::edge::mcp_progress::Reporter;
 use crate::edge::mcp_prompts;
+use crate::edge::mcp_reading::{self, no_prompt};
 use crate::edge::mcp_sessions::{Sessions, caller_of};
 use crate::edge::parts::Parts;
-use crate::edge::uri_template::{is_template, matched};
 use crate::kernel::approvals::Approval;
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
-use crate::kernel::contribution::Resource;
 use crate::kernel::gate::Patience;
-use crate::kernel::guarded::Guarded;
-use crate::kernel::handler::Answer;
-use crate::kernel::registry::{Plugin, Registry};
-use crate::kernel::toolbox::{Ended, Toolbox};
+use crate::kernel::readable::Readable;
+use crate::kernel::reading::{Asking, Wish};
+use crate::kernel::registry::Registry;
+use crate::kernel::toolbox::{Ended, Misfit, Toolbox};
 
 /// What a client is told of this server when it connects.
 const INSTRUCTIONS: &str = "The tools of this host's plugins. A tool without readOnlyHint changes something: a person may \
@@ -59,7 +58,8 @@ struct Shared {
     config: ServerConfig,
     /// Clients whose own answers count as those of the person before them.
     trusted: Vec<Box<str>>,
-    call_time: Duration,
+    /// So long a call waits for a person when the client cannot be told that it does.
+    wait: Duration,
 }
 
 impl Handler {
@@ -85,7 +85,7 @@ impl Handler {
             shelf: Shelf::new(parts.registry.clone()),
             config,
             trusted: parts.settings.permissions.trusted_clients.clone(),
-            call_time: parts.settings.limits.call_time,
+            wait: parts.settings.limits.pending_time,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -97,7 +97,7 @@ impl Handler {
     ) -> Result<CallToolResponse, ErrorData> {
         let era = era_of(context.protocol_version());
         let caller = asking(&context.extensions)?;
-        let tool = ToolName::parse(&request.name).map_err(|error| refused(&error))?;
+        let tool = ToolName::parse(&request.name).map_err(|error| self.misfit(caller, &request.name, error))?;
         let promise = match self.shared.shelf.now().tool(tool.as_str()) {
             Some(Tool { output_schema: Some(_), .. }) => Promise::Made,
             _ => Promise::None,
@@ -114,7 +114,7 @@ impl Handler {
             (Manner::Form | Manner::Address, Era::Modern) if !comes_back => Some(Duration::ZERO),
             (Manner::Form | Manner::Address, Era::Legacy) => None,
             _ if progress.is_some() && !comes_back => None,
-            _ => Some(mcp_asking::WAIT),
+            _ => Some(self.shared.wait),
         };
         let patience = Patience { most, notice: Some(notice) };
         let call = ToolCall {
@@ -156,61 +156,65 @@ impl Handler {
         }
     }
 
-    async fn read(&self, uri: &str, ct: &CancellationToken) -> Result<ReadResourceResponse, ErrorData> {
-        let snapshot = self.shared.registry.snapshot();
-        let found = snapshot.plugins().iter().find_map(|plugin| {
-            let mut resources = plugin.offers.resources.iter().filter(|resource| !is_template(&resource.uri));
-            resources.find(|resource| *resource.uri == *uri).map(|resource| (plugin, resource, Map::new()))
+    /// Records a call that cannot be handed over, and says why.
+    fn misfit(&self, caller: &Caller, tool: &str, error: Error) -> ErrorData {
+        refused(&self.shared.toolbox.refuse(&Misfit { door: Door::Mcp, principal: &caller.principal, tool }, error))
+    }
+
+    async fn read(&self, uri: &str, context: &RequestContext<RoleServer>) -> Result<ReadResourceResponse, ErrorData> {
+        let found = mcp_reading::resource(&self.shared.registry.snapshot(), uri);
+        let (found, mime_type) = found.map_or_else(|error| (Err(error), None), |(found, kind)| (Ok(found), kind));
+        let content = self.reach(context, |asking| Wish::of_resource(uri, asking, found)).await;
+        let content = content.map_err(|error| match error.code {
+            ErrorCode::INVALID_PARAMS => {
+                ErrorData::resource_not_found(error.message, Some(serde_json::json!({ "uri": uri })))
+            }
+            _ => error,
         });
-        let found = found.or_else(|| {
-            snapshot.plugins().iter().find_map(|plugin| {
-                let mut resources = plugin.offers.resources.iter().filter(|resource| is_template(&resource.uri));
-                resources.find_map(|resource| Some((plugin, resource, matched(&resource.uri, uri)?)))
-            })
-        });
-        let Some((plugin, resource, arguments)) = found else {
-            let data = serde_json::json!({ "uri": uri });
-            return Err(ErrorData::resource_not_found("no plugin offers this resource", Some(data)));
-        };
-        let Resource { handler, mime_type, .. } = resource;
-        let content = self.ask(plugin, || handler.read(Json::of(&arguments)), ct).await?;
-        Ok(mcp_content::resource(&content, uri, mime_type.as_deref()).into())
+        Ok(mcp_content::resource(&content?, uri, mime_type.as_deref()).into())
     }
 
     async fn render(
         &self,
-        request: GetPromptRequestParams,
-        ct: &CancellationToken,
+        request: &GetPromptRequestParams,
+        context: &RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        let snapshot = self.shared.registry.snapshot();
-        let found = snapshot.plugins().iter().find_map(|plugin| {
-            plugin.offers.prompts.iter().find(|prompt| *prompt.name == request.name).map(|prompt| (plugin, prompt))
-        });
-        let Some((plugin, prompt)) = found else {
-            return Err(no_prompt(&request.name));
-        };
-        let arguments = request.arguments.unwrap_or_default();
-        mcp_prompts::check(prompt, &arguments).map_err(|error| refused(&error))?;
-        let content = self.ask(plugin, || prompt.handler.read(Json::of(&arguments)), ct).await?;
-        let blame = |error: Error| error.blame(plugin.manifest.id.shared());
-        Ok(mcp_content::prompt(&content, &prompt.description).map_err(blame).map_err(|error| failed(&error))?.into())
+        let found = mcp_reading::prompt(&self.shared.registry.snapshot(), request);
+        let (found, description) =
+            found.map_or_else(|error| (Err(error), None), |(found, text)| (Ok(found), Some(text)));
+        let plugin = found.as_ref().ok().map(|found| found.plugin().manifest.id.shared());
+        let given = request.arguments.clone().unwrap_or_default();
+        let content = self.reach(context, |asking| Wish::of_prompt(&request.name, &given, asking, found)).await?;
+        let prompt = mcp_content::prompt(&content, description.as_deref().unwrap_or_default());
+        let blame = |error: Error| plugin.map_or(error.clone(), |plugin| error.blame(plugin));
+        Ok(prompt.map_err(blame).map_err(|error| failed(&error))?.into())
     }
 
-    /// Asks a plugin for a text, within the time of a call.
-    async fn ask(
+    /// Reads something of a plugin. Who hears of progress is told that a person is asked, and waits to the end.
+    async fn reach(
         &self,
-        plugin: &Plugin,
-        handler: impl FnOnce() -> Answer<Json>,
-        ct: &CancellationToken,
+        context: &RequestContext<RoleServer>,
+        wish: impl FnOnce(Asking) -> Result<Wish>,
     ) -> Result<Json, ErrorData> {
-        let limit = self.shared.call_time;
-        let answer = async {
-            tokio::time::timeout(limit, Guarded::ask(handler)).await.unwrap_or_else(|_| {
-                Err(Error::new(Kind::Timeout, format!("the plugin gave no answer within {} s", limit.as_secs_f64())))
-            })
+        let principal = asking(&context.extensions)?.principal.clone();
+        let reporter = context.meta.get_progress_token().map(|token| Reporter::new(context.peer.clone(), token));
+        let progress = reporter.as_ref().map(Reporter::progress);
+        let (notice, _asked) = mcp_asking::notice(progress.clone());
+        let most = if progress.is_some() { None } else { Some(self.shared.wait) };
+        let patience = Patience { most, notice: Some(notice) };
+        let wish = wish(Asking { principal, progress }).map_err(|error| failed(&error))?;
+        let run = Box::pin(self.shared.toolbox.read(wish, &patience));
+        let outcome = match reporter {
+            None => until(&context.ct, run).await,
+            Some(reporter) => until(&context.ct, reporter.report_while(run)).await,
         };
-        let blame = |error: Error| error.blame(plugin.manifest.id.shared());
-        until(ct, answer).await.map_err(blame).map_err(|error| failed(&error))
+        match outcome.map_err(|error| failed(&error))? {
+            Ended::Done(content) => Ok(content),
+            Ended::Pending(approval) => {
+                let data = serde_json::json!({ "code": "approval_pending", "url": &*approval.url });
+                Err(ErrorData::internal_error(waits(&approval), Some(data)))
+            }
+        }
     }
 
     /// Tells `told` which lists have changed, at each commit, until it says no more or `ended` resolves.
@@ -295,7 +299,7 @@ impl ServerHandler for Handler {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        self.read(&request.uri, &context.ct).await
+        self.read(&request.uri, &context).await
     }
 
     async fn list_prompts(
@@ -314,7 +318,7 @@ impl ServerHandler for Handler {
         request: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        self.render(request, &context.ct).await
+        self.render(&request, &context).await
     }
 
     async fn complete(
@@ -325,9 +329,23 @@ impl ServerHandler for Handler {
         let Reference::Prompt(prompt) = &request.r#ref else { return Ok(CompleteResult::default()) };
         let snapshot = self.shared.registry.snapshot();
         let mut prompts = snapshot.plugins().iter().flat_map(|plugin| &plugin.offers.prompts);
-        let found = prompts.find(|offered| *offered.name == prompt.name).ok_or_else(|| no_prompt(&prompt.name))?;
+        let found =
+            prompts.find(|offered| *offered.name == prompt.name).ok_or_else(|| refused(&no_prompt(&prompt.name)))?;
         let values = mcp_prompts::completions(found, &request.argument);
         Ok(CompleteResult::new(CompletionInfo::with_all_values(values).unwrap_or_default()))
+    }
+
+    /// A request that fits none of the protocol's forms; a call among them is refused, and recorded as one.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let Some(named) = named_in(&request.method, request.params.as_ref()) else {
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None));
+        };
+        let message = format!("the parameters of {} are an object with a name and arguments", request.method);
+        Err(self.misfit(asking(&context.extensions)?, named, Error::new(Kind::Invalid, message)))
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -381,6 +399,16 @@ async fn until<T>(ct: &CancellationToken, outcome: impl Future<Output = Result<T
     }
 }
 
+/// The name under which a record speaks of what a request calls; `None` when it calls nothing.
+pub fn named_in<'a>(method: &str, params: Option<&'a Value>) -> Option<&'a str> {
+    match method {
+        "tools/call" => params?.get("name")?.as_str(),
+        "resources/read" => Some(Readable::Resource.as_str()),
+        "prompts/get" => Some(Readable::Prompt.as_str()),
+        _ => None,
+    }
+}
+
 fn asking(extensions: &Extensions) -> Result<&Caller, ErrorData> {
     caller_of(extensions).ok_or_else(|| ErrorData::internal_error("the request came without a caller", None))
 }
@@ -398,14 +426,12 @@ fn cursor(request: Option<&PaginatedRequestParams>) -> Option<&str> {
 
 /// A call that nobody has answered in time; the same call joins its approval.
 fn pending(approval: &Approval, promise: Promise) -> CallToolResult {
-    let tool = &approval.question.subject.tool;
-    let message = format!("{tool} waits for a person's leave: let them answer at {}, then call it again", approval.url);
-    mcp_content::failed("approval_pending", &message, promise)
+    mcp_content::failed("approval_pending", &waits(approval), promise)
 }
 
-fn no_prompt(name: &str) -> ErrorData {
-    let shown: String = name.chars().take(80).collect();
-    ErrorData::invalid_params(format!("no plugin offers a prompt {shown:?}"), None)
+fn waits(approval: &Approval) -> String {
+    let tool = &approval.question.subject.tool;
+    format!("{tool} waits for a person's leave: let them answer at {}, then call it again", approval.url)
 }
 
 /// A failure of a resource or a prompt, logged where it is not the caller's own.

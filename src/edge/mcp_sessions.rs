@@ -35,6 +35,8 @@ pub struct Sessions {
 struct Shared {
     inner: LocalSessionManager,
     limit: usize,
+    /// Of one principal.
+    each: usize,
     /// The sessions by id, from their making to their end.
     open: Mutex<HashMap<SessionId, Seat>>,
 }
@@ -47,13 +49,13 @@ struct Seat {
 }
 
 impl Sessions {
-    /// No session, and at most `limit` at a time.
-    pub fn new(limit: usize) -> Self {
+    /// No session, and at most `limit` at a time, `each` of one principal.
+    pub fn new(limit: usize, each: usize) -> Self {
         let mut inner = LocalSessionManager::default();
         let mut config = SessionConfig::default();
         config.keep_alive = Some(IDLE_TIME);
         inner.session_config = config;
-        Self { shared: Arc::new(Shared { inner, limit, open: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { inner, limit, each, open: Mutex::default() }) }
     }
 
     /// Checks what a request says of a session before it is answered.
@@ -66,10 +68,16 @@ impl Sessions {
             let is_modern = headers
                 .get(VERSION)
                 .is_some_and(|version| version.as_bytes() >= ProtocolVersion::V_2026_07_28.as_str().as_bytes());
-            if is_modern || open.len() < self.shared.limit {
+            let (name, all, own) = (caller.principal.name(), open.len(), of(&open, caller.principal.name()));
+            let message = if is_modern {
                 return Ok(());
-            }
-            let message = format!("{} MCP sessions are open, as many as may be: end one, or ask later", open.len());
+            } else if own >= self.shared.each {
+                format!("{own} MCP sessions of {name} are open, as many as one caller may have: end one, or ask later")
+            } else if all >= self.shared.limit {
+                format!("{all} MCP sessions are open, as many as may be: end one, or ask later")
+            } else {
+                return Ok(());
+            };
             return Err(Error::new(Kind::Busy, message));
         };
         // Whatever the version: what a header says does not decide alone in which era a message is read.
@@ -90,11 +98,34 @@ impl Sessions {
         self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives a session to its principal; whether they may have it.
+    fn take(&self, id: &SessionId, principal: &str) -> bool {
+        let mut open = self.open();
+        let own = of(&open, principal);
+        match open.get_mut(id) {
+            Some(seat) if own < self.shared.each => seat.owner = Some(principal.into()),
+            Some(_) => return false,
+            None => {}
+        }
+        true
+    }
+
     fn forget(&self, id: &SessionId) {
         if let Some(seat) = self.open().remove(id) {
             seat.ended.cancel();
         }
     }
+}
+
+/// How many of the sessions are that principal's.
+fn of(open: &HashMap<SessionId, Seat>, principal: &str) -> usize {
+    open.values().filter(|seat| seat.owner.as_deref() == Some(principal)).count()
+}
+
+/// What is said where the gate in front was passed: by first messages that came together, or whose header names the new
+/// era.
+fn full() -> LocalSessionManagerError {
+    LocalSessionManagerError::SessionError(SessionError::Io(std::io::Error::other("too many MCP sessions are open")))
 }
 
 fn session_of(headers: &HeaderMap) -> Option<&str> {
@@ -107,9 +138,7 @@ impl SessionManager for Sessions {
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
         if self.open().len() >= self.shared.limit {
-            // A first message whose header names the new era comes as far as this.
-            let full = std::io::Error::other("too many MCP sessions are open");
-            return Err(LocalSessionManagerError::SessionError(SessionError::Io(full)));
+            return Err(full());
         }
         let (id, transport) = self.shared.inner.create_session().await?;
         self.open().insert(id.clone(), Seat { owner: None, ended: CancellationToken::new() });
@@ -123,9 +152,10 @@ impl SessionManager for Sessions {
     ) -> Result<ServerJsonRpcMessage, Self::Error> {
         if let ClientJsonRpcMessage::Request(request) = &message
             && let Some(caller) = caller_of(request.request.extensions())
-            && let Some(seat) = self.open().get_mut(id)
+            && !self.take(id, caller.principal.name())
         {
-            seat.owner = Some(caller.principal.name().into());
+            self.close_session(id).await?;
+            return Err(full());
         }
         self.shared.inner.initialize_session(id, message).await
     }

@@ -23,6 +23,7 @@ pub mod upload; // 3.0
 pub mod uri_template; // 3.0
 pub mod caller; // 3.1
 pub mod mcp_auth; // 3.1
+pub mod mcp_reading; // 3.1
 pub mod mcp_catalogue; // 3.1
 pub mod handshake; // 3.1
 pub mod heads; // 3.1

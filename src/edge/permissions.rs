@@ -25,6 +25,7 @@ use crate::kernel::call::{Arguments, Caller};
 use crate::kernel::gate::Gate;
 use crate::kernel::inspection::{inspect, inspect_all};
 use crate::kernel::lint::Finding;
+use crate::kernel::readable::Readable;
 use crate::kernel::rule::{List, Place, Rule};
 use crate::kernel::rulebook::{KeptRule, NewRule};
 
@@ -153,6 +154,10 @@ async fn explain(
 ) -> Result<Response, Failure> {
     let call: Call = read(&whole(body)?, "{\"tool\": \"files.write\", \"arguments\": {\"path\": \"/data/a\"}}")?;
     let name = ToolName::parse(&call.tool).map_err(|error| Error::new(Kind::NotFound, error.message()))?;
+    let gate = parts.toolbox.gate().clone();
+    if let Some(readable) = Readable::of(name.as_str()) {
+        return Ok(json(StatusCode::OK, &gate.explain_reading(readable, &call.arguments)));
+    }
     let snapshot = parts.registry.snapshot();
     let tool = snapshot.tool(name.as_str())?;
     let arguments = Arguments::parse(call.arguments.to_string())?;
@@ -161,7 +166,6 @@ async fn explain(
         return Err(Error::new(Kind::Invalid, message).into());
     }
     let facts = parts.toolbox.facts(&snapshot, tool)?;
-    let gate = parts.toolbox.gate().clone();
     let who = call.caller.unwrap_or_else(|| caller.principal.name().to_owned());
     let told = kept_on_disk(move || Ok(gate.explain(&name.shared(), &facts, &who, arguments.value())));
     Ok(json(StatusCode::OK, &told.await?))

@@ -184,6 +184,7 @@ async fn agree(
     if parts.upstreams.find(upstream.plugin.as_str()).await?.run != upstream.run {
         return Err(Error::new(Kind::Unavailable, "the plugin's server was started anew: connect again"));
     }
+    parts.upstreams.confirm(upstream).await?;
     let key = random_key()?;
     let mut request = Request::new(Body::Empty);
     *request.uri_mut() = aim(&head.uri);

@@ -134,7 +134,10 @@ impl Proxy {
             let stream = dial(&upstream).await;
             let now = self.upstreams.find(upstream.plugin.as_str()).await?;
             if now.run == upstream.run {
-                let line = Box::new(Line::new(self.pool.target(&now), stream?));
+                let stream = stream?;
+                // From here on what is sent reaches whoever has the port now, and nobody later.
+                self.upstreams.confirm(&now).await?;
+                let line = Box::new(Line::new(self.pool.target(&now), stream));
                 return Ok((now, line));
             }
             upstream = now;

@@ -1,5 +1,6 @@
 //! A response on its way to the client: what is checked of it, and when its request is over.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::edge::access::Account;
 use crate::edge::link::Protocol;
 use crate::kernel::call::{Body, Response};
+use crate::kernel::principal::Principal;
 
 /// The bytes of a response: a plugin's, or one of the host's own.
 pub enum Content {
@@ -88,6 +90,55 @@ impl http_body::Body for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         self.asked();
+    }
+}
+
+/// A body in pieces that is broken off when the token of who hears it is taken back.
+struct Leashed {
+    body: Body,
+    principal: Principal,
+    /// Made when the body first has to be waited for.
+    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// A handler's response, whose body is broken off when `principal` may not hear more of it.
+pub fn leashed(response: Response, principal: Principal) -> http::Response<Content> {
+    response.map(|body| match body {
+        Body::Stream(_) => Content::Kernel(Body::stream(Leashed { body, principal, revoked: None })),
+        whole => Content::Kernel(whole),
+    })
+}
+
+impl http_body::Body for Leashed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let Self { body, principal, revoked } = &mut *self;
+        let frame = Pin::new(body).poll_frame(context);
+        let is_over = match &frame {
+            Poll::Ready(Some(_)) => principal.is_revoked(),
+            Poll::Ready(None) => false,
+            Poll::Pending => {
+                let wait = || {
+                    let principal = principal.clone();
+                    Box::pin(async move { principal.revoked().await }) as Pin<Box<dyn Future<Output = ()> + Send>>
+                };
+                revoked.get_or_insert_with(wait).as_mut().poll(context).is_ready()
+            }
+        };
+        if is_over {
+            return Poll::Ready(Some(Err(Error::new(Kind::Unauthenticated, "the token was taken back"))));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -30,7 +30,7 @@ use crate::edge::metrics::{self, Group, Metrics};
 use crate::edge::parts::Parts;
 use crate::edge::plugin_ws;
 use crate::edge::proxy::{self, Proxy};
-use crate::edge::reply::{Content, Outgoing};
+use crate::edge::reply::{Content, Outgoing, leashed};
 use crate::edge::routes::{self, Found};
 use crate::edge::upload::{self, Terms, Verdict};
 use crate::kernel::call::{Body, Caller};
@@ -169,14 +169,15 @@ impl Core {
             Ok(received) => received,
             Err(error) => return Ok(ending(link, true, refusal(&error).map(Content::Kernel))),
         };
+        let principal = caller.principal.clone();
         // Some behind a pointer: every request moves through a future that has room for all of them.
         let response = match found {
             Found::Mount(mount) => {
-                routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| it.map(Content::Kernel))
+                routes::ask(&self.parts, link, &mount, head, (body, caller)).await.map(|it| leashed(it, principal))
             }
             Found::Server => {
                 let asked = proxy::Asked { head, body, verdict: verdict.clone(), caller };
-                Box::pin(self.proxy.ask(link, asked)).await.map(|it| it.map(Content::Kernel))
+                Box::pin(self.proxy.ask(link, asked)).await.map(|it| leashed(it, principal))
             }
             Found::Tunnel => {
                 let opened = Box::pin(plugin_ws::open(&self.parts, &self.metrics, head, caller));
@@ -190,6 +191,9 @@ impl Core {
         };
         // A handler that answers in pieces may still be reading: an echo, say.
         let streams = matches!(response.body(), Content::Kernel(Body::Stream(_)));
+        if verdict.is_open() && streams {
+            link.pulse.owe();
+        }
         Ok(ending(link, verdict.is_open() && !streams, response))
     }
 

@@ -30,7 +30,7 @@ use crate::kernel::provider::{Format, provider_names};
 use crate::kernel::registry::{Offered, Registry};
 use crate::kernel::search::search;
 use crate::kernel::specifier::Template;
-use crate::kernel::toolbox::{Ended, Toolbox};
+use crate::kernel::toolbox::{Ended, Misfit, Toolbox};
 
 /// What a caller prefers (RFC 7240).
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -154,15 +154,21 @@ async fn call(
     headers: HeaderMap,
     body: axum::body::Body,
 ) -> Result<Response, Failure> {
-    let tool = ToolName::parse(&named(name)?)?;
-    let body = body.collect().await.map_err(|error| broken(&error))?;
-    let arguments = Arguments::parse(body.to_bytes())?;
+    let name = named(name)?;
+    let (tool, arguments) = read(&name, body).await.map_err(|error| {
+        state.toolbox.refuse(&Misfit { door: Door::Http, principal: &caller.principal, tool: &name }, error)
+    })?;
     let call = ToolCall { tool, arguments, principal: caller.principal, door: Door::Http, progress: None };
     let most = longest_wait(&headers);
     match state.toolbox.run_patiently(call, &Patience { most, notice: None }).await? {
         Ended::Done(result) => Ok(json(StatusCode::OK, &Outcome { result })),
         Ended::Pending(approval) => Ok(accepted(&approval)),
     }
+}
+
+async fn read(name: &str, body: axum::body::Body) -> Result<(ToolName, Arguments)> {
+    let body = body.collect().await.map_err(|error| broken(&error))?;
+    Ok((ToolName::parse(name)?, Arguments::parse(body.to_bytes())?))
 }
 
 /// How long a caller waits for a person: to the end, unless it prefers an answer at once or after some seconds

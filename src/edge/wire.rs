@@ -3,6 +3,7 @@
 //! Every read and write is noted in the connection's pulse. What the bytes mean is not known here.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -76,6 +77,33 @@ impl Wire {
         };
         // It fails only on a connection that is gone already.
         let _ = stream.set_zero_linger();
+    }
+
+    /// Puts back what was read and not used.
+    pub fn put_back(&mut self, unused: Bytes) {
+        if self.first.is_empty() {
+            self.first = unused;
+        } else if !unused.is_empty() {
+            self.first = [unused, self.first.clone()].concat().into();
+        }
+    }
+
+    /// Waits for bytes and keeps them for the next who reads, with no room held meanwhile. False at the end.
+    ///
+    /// # Errors
+    /// Whatever reading fails with.
+    pub fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        let mut room = [MaybeUninit::uninit(); FIRST_READ_BYTES];
+        let mut into = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut into))?;
+        if into.filled().is_empty() {
+            self.link.pulse.read(0);
+        }
+        self.first = Bytes::copy_from_slice(into.filled());
+        Poll::Ready(Ok(!self.first.is_empty()))
     }
 
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

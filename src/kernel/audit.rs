@@ -139,10 +139,7 @@ impl Audit {
     /// `Busy`: none became free. `Unavailable`: the host is at its end.
     pub async fn enter(&self, door: &'static str, principal: &str, tool: &str) -> Result<Entry> {
         let Some(shared) = &self.shared else { return Ok(Entry { open: None }) };
-        if shared.queue.capacity() < shared.room / 2 {
-            shared.hurry.notify_one();
-        }
-        let place = match shared.queue.clone().try_reserve_owned() {
+        let place = match shared.reserve() {
             Ok(place) => place,
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(ended()),
             Err(mpsc::error::TrySendError::Full(queue)) => match timeout(shared.wait, queue.reserve_owned()).await {
@@ -151,12 +148,20 @@ impl Audit {
                 Err(_) => return Err(shared.full()),
             },
         };
-        let number = shared.calls.fetch_add(1, Ordering::Relaxed);
-        let call = format!("{}-{number}", shared.run);
-        let record = Box::new(Record::new(call, door, principal, tool));
-        Ok(Entry {
-            open: Some(Open { place, record, begun: Instant::now(), asked: Arc::default(), shared: shared.clone() }),
-        })
+        Ok(shared.entry(place, door, principal, tool))
+    }
+
+    /// The same for a call that is refused at once: it waits for no place.
+    ///
+    /// # Errors
+    /// `Busy`: none is free. `Unavailable`: the host is at its end.
+    pub fn enter_now(&self, door: &'static str, principal: &str, tool: &str) -> Result<Entry> {
+        let Some(shared) = &self.shared else { return Ok(Entry { open: None }) };
+        match shared.reserve() {
+            Ok(place) => Ok(shared.entry(place, door, principal, tool)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ended()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(shared.full()),
+        }
     }
 
     /// Whether a side effect can be recorded now.
@@ -262,16 +267,23 @@ impl Entry {
         self.open.as_ref().map(|open| open.asked.clone())
     }
 
+    /// Hands in the record, which is on the disk soon.
+    pub fn close_later(mut self) {
+        if let Some(open) = self.open.take() {
+            open.hand_in(None);
+        }
+    }
+
     /// Hands in the record. With [`Proof::OnDisk`] it waits until it is on the disk, at most `limits.audit_time`.
     ///
     /// # Errors
     /// `Unavailable`: it is not on the disk in time. It stays in memory and is appended when that can be done.
     pub async fn close(mut self, proof: Proof) -> Result<()> {
-        let Some(open) = self.open.take() else { return Ok(()) };
         if proof == Proof::Later {
-            open.hand_in(None);
+            self.close_later();
             return Ok(());
         }
+        let Some(open) = self.open.take() else { return Ok(()) };
         let (done, wait) = oneshot::channel();
         let (tool, shared) = (open.record.tool.clone(), open.shared.clone());
         open.hand_in(Some(done));
@@ -318,6 +330,21 @@ pub enum Proof {
 }
 
 impl Shared {
+    /// A place in the queue, if one is free.
+    fn reserve(&self) -> Result<OwnedPermit<Message>, mpsc::error::TrySendError<mpsc::Sender<Message>>> {
+        if self.queue.capacity() < self.room / 2 {
+            self.hurry.notify_one();
+        }
+        self.queue.clone().try_reserve_owned()
+    }
+
+    fn entry(self: &Arc<Self>, place: OwnedPermit<Message>, door: &'static str, principal: &str, tool: &str) -> Entry {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let record = Box::new(Record::new(format!("{}-{number}", self.run), door, principal, tool));
+        let open = Open { place, record, begun: Instant::now(), asked: Arc::default(), shared: self.clone() };
+        Entry { open: Some(open) }
+    }
+
     async fn journal(&self) -> Result<&Journal> {
         self.journal.get_or_try_init(async || Ok(Journal::of(Database::open(&self.place).await?))).await
     }

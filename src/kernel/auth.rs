@@ -347,7 +347,11 @@ fn bad_tokens(store: &Store, why: &str) -> Error {
 }
 
 fn read_owner(store: &Store) -> Result<Arc<str>> {
-    let Some(bytes) = store.read(OWNER_FILE)? else { return make_owner(store) };
+    let Some(bytes) = store.read(OWNER_FILE)? else {
+        let token = new_owner()?;
+        store.write_behind(OWNER_FILE, format!("{token}\n").into_bytes())?;
+        return Ok(token.into());
+    };
     let text = bytes.trim_ascii();
     match std::str::from_utf8(text) {
         Ok(text) if is_token(text) => Ok(text.into()),
@@ -361,9 +365,13 @@ fn read_owner(store: &Store) -> Result<Arc<str>> {
 }
 
 fn make_owner(store: &Store) -> Result<Arc<str>> {
-    let token = format!("{TOKEN_PREFIX}{}", random_text()?);
+    let token = new_owner()?;
     store.write(OWNER_FILE, format!("{token}\n").as_bytes())?;
     Ok(token.into())
+}
+
+fn new_owner() -> Result<String> {
+    Ok(format!("{TOKEN_PREFIX}{}", random_text()?))
 }
 
 fn check_new(name: &str, scopes: Scopes, days: Option<u32>) -> Result<()> {

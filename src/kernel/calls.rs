@@ -23,7 +23,7 @@ use crate::base::name::ToolName;
 use crate::kernel::call::{Arguments, Door, Progress, ToolCall};
 use crate::kernel::connection::Connection;
 use crate::kernel::gate::{Notice, Patience};
-use crate::kernel::toolbox::Toolbox;
+use crate::kernel::toolbox::{Misfit, Toolbox};
 
 /// The channel's name.
 pub const CHANNEL: &str = "tools";
@@ -50,6 +50,28 @@ struct Wish<'a> {
     tool: String,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
+}
+
+impl<'a> Wish<'a> {
+    /// Reads the `data` of a call.
+    fn read(data: &'a Json) -> Result<Self> {
+        let invalid = |why: &dyn std::fmt::Display| {
+            let example = "{\"tool\": \"files.read\", \"arguments\": {\"path\": \"a\"}}";
+            Error::new(Kind::Invalid, format!("the data of a call is an object like {example}: {why}"))
+        };
+        // Without this a list would be read as the fields in their order.
+        if !data.as_str().starts_with('{') {
+            return Err(invalid(&"it is none"));
+        }
+        serde_json::from_str(data.as_str()).map_err(|error| invalid(&error))
+    }
+
+    /// The tool and the arguments that it names.
+    fn parts(&self, data: &Json) -> Result<(ToolName, Arguments)> {
+        let tool = ToolName::parse(&self.tool)?;
+        let arguments = self.arguments.map(|text| Json::found(&data.bytes(), text).bytes()).unwrap_or_default();
+        Ok((tool, Arguments::parse(arguments)?))
+    }
 }
 
 #[derive(Serialize)]
@@ -98,6 +120,14 @@ impl Calls {
     }
 
     fn call(&mut self, frame: &ClientFrame) -> Result<()> {
+        let wish = Wish::read(&frame.data)?;
+        self.begin(frame, &wish).map_err(|error| {
+            let misfit = Misfit { door: Door::Socket, principal: self.connection.principal(), tool: &wish.tool };
+            self.toolbox.refuse(&misfit, error)
+        })
+    }
+
+    fn begin(&mut self, frame: &ClientFrame, wish: &Wish<'_>) -> Result<()> {
         if self.running.len() >= self.limit {
             let message = format!("{} calls of this connection are running: wait for one to end", self.limit);
             return Err(Error::new(Kind::Busy, message));
@@ -105,7 +135,7 @@ impl Calls {
         if frame.reference.as_ref().is_some_and(|reference| self.by_reference.contains_key(reference)) {
             return Err(Error::new(Kind::Conflict, "a call with this ref is running: give each call a ref of its own"));
         }
-        let (tool, arguments) = read(&frame.data)?;
+        let (tool, arguments) = wish.parts(&frame.data)?;
         let over = Arc::new(AtomicBool::new(false));
         let call = ToolCall {
             tool,
@@ -159,20 +189,4 @@ impl Calls {
             let _ = connection.send(ServerFrame::new(CHANNEL, "progress", Some(&reference), &data));
         })
     }
-}
-
-/// The tool and the arguments that the `data` of a call names.
-fn read(data: &Json) -> Result<(ToolName, Arguments)> {
-    let invalid = |why: &dyn std::fmt::Display| {
-        let example = "{\"tool\": \"files.read\", \"arguments\": {\"path\": \"a\"}}";
-        Error::new(Kind::Invalid, format!("the data of a call is an object like {example}: {why}"))
-    };
-    // Without this a list would be read as the fields in their order.
-    if !data.as_str().starts_with('{') {
-        return Err(invalid(&"it is none"));
-    }
-    let wish: Wish<'_> = serde_json::from_str(data.as_str()).map_err(|error| invalid(&error))?;
-    let tool = ToolName::parse(&wish.tool)?;
-    let arguments = wish.arguments.map(|text| Json::found(&data.bytes(), text).bytes()).unwrap_or_default();
-    Ok((tool, Arguments::parse(arguments)?))
 }

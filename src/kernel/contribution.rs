@@ -13,7 +13,8 @@ use crate::base::json::Json;
 use crate::base::name::{ChannelName, FacadeName, Prefix, ToolName};
 use crate::kernel::call::Moment;
 use crate::kernel::fingerprint::{Identity, Said};
-use crate::kernel::handler::{ChannelHandler, HookHandler, RouteHandler, TextHandler, ToolHandler};
+use crate::kernel::gate::Admitted;
+use crate::kernel::handler::{Answer, ChannelHandler, HookHandler, RouteHandler, TextHandler, ToolHandler};
 use crate::kernel::redact::{may_hide, redacted};
 use crate::kernel::specifier::Template;
 
@@ -273,6 +274,25 @@ pub struct Assets {
     pub folder: PathBuf,
 }
 
+/// What gives the content of a resource or a prompt, to who has leave. Cloning is cheap.
+#[derive(Clone)]
+pub struct Reader(Arc<dyn TextHandler>);
+
+impl Reader {
+    /// Around what a plugin offers.
+    pub fn new(handler: Arc<dyn TextHandler>) -> Self {
+        Self(handler)
+    }
+
+    /// Asks for the content; the gate gives leave.
+    ///
+    /// # Errors
+    /// As [`TextHandler::read`].
+    pub fn read(&self, _leave: &Admitted, given: Json) -> Answer<Json> {
+        self.0.read(given)
+    }
+}
+
 /// An MCP resource.
 #[derive(Clone)]
 pub struct Resource {
@@ -285,7 +305,7 @@ pub struct Resource {
     /// What it is.
     pub description: Arc<str>,
     /// What reads it.
-    pub handler: Arc<dyn TextHandler>,
+    pub reader: Reader,
 }
 
 /// An MCP prompt.
@@ -298,7 +318,7 @@ pub struct Prompt {
     /// Its arguments, a JSON list of `{"name", "description", "required", "choices"}`; a choice is a text that it may be.
     pub arguments: Json,
     /// What renders it.
-    pub handler: Arc<dyn TextHandler>,
+    pub reader: Reader,
 }
 
 /// All that one plugin offers.

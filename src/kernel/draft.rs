@@ -14,6 +14,7 @@ use crate::kernel::contribution::{
     Assets, Channel, Contributions, Facade, Hook, Mount, Pattern, Prompt, Resource, Tool,
 };
 use crate::kernel::fingerprint::Identity;
+use crate::kernel::readable::Readable;
 
 /// What runs a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -93,9 +94,15 @@ impl Draft {
     /// Adds a tool.
     ///
     /// # Errors
-    /// `Conflict`: this plugin already offers one of this name. `Invalid`: its specifier template names an argument that
-    /// it does not have.
+    /// `Conflict`: this plugin already offers one of this name, or it is one of the host's own. `Invalid`: its specifier
+    /// template names an argument that it does not have.
     pub fn add_tool(&mut self, tool: Tool) -> Result<()> {
+        if Readable::of(tool.name.as_str()).is_some() {
+            let names = Readable::ALL.map(Readable::as_str);
+            let message =
+                format!("tool {:?} belongs to the host: choose a name other than {names:?}", tool.name.as_str());
+            return Err(Error::new(Kind::Conflict, message));
+        }
         tool.check_template()?;
         self.free("tool", tool.name.as_str(), self.offers.tools.iter().map(|other| other.name.as_str()))?;
         self.offers.tools.push(tool);

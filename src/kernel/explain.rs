@@ -44,6 +44,7 @@ fn told(judgement: &Judgement) -> Value {
 
 fn parts(specifier: &Specifier) -> Value {
     let texts = |globs: &[Glob]| globs.iter().map(|glob| glob.as_str().to_owned()).collect::<Vec<_>>();
-    let part = |part: &Part| json!({ "forms": texts(&part.forms), "allowable": texts(&part.allowable) });
+    let spelled = |part: &Part| part.spelled.as_ref().map(|spelled| spelled.form.as_str().to_owned());
+    let part = |part: &Part| json!({ "forms": texts(&part.forms), "allowable": texts(&part.allowable), "spelled": spelled(part) });
     specifier.parts.iter().map(part).collect()
 }

@@ -14,8 +14,9 @@ use crate::kernel::breaker::{Breaker, BreakerLimits};
 use crate::kernel::call::ToolCall;
 use crate::kernel::decision::{Decision, Outcome};
 use crate::kernel::explain::explanation;
-use crate::kernel::fingerprint::{Identity, differences, digest_of_arguments};
+use crate::kernel::fingerprint::{Fingerprint, Identity, differences, digest_of_arguments};
 use crate::kernel::judge::{Judgement, Policy, Reason, Subject, Verdict};
+use crate::kernel::readable::Readable;
 use crate::kernel::redact::redacted;
 use crate::kernel::rule::{List, Place, Rule};
 use crate::kernel::rulebook::{NewRule, Rulebook, SeenTool};
@@ -293,7 +294,7 @@ impl Gate {
         let policy = self.shared.rulebook.policy();
         let mut rules = Vec::new();
         for part in &specifier.parts {
-            let Some(form) = part.allowable.first() else { return Vec::new() };
+            let Some(form) = part.narrowest() else { return Vec::new() };
             let alone = Specifier { parts: vec![part.clone()], ..specifier.clone() };
             let rule = format!("{}({})", subject.tool, form.as_str());
             if policy.judge(subject, Some(&alone), || None).verdict != Verdict::Allow && !rules.contains(&rule) {
@@ -369,6 +370,17 @@ impl Gate {
         let specifier = facts.template.as_ref().map(|template| template.render(arguments));
         let tripped = self.shared.breaker.look(caller, tool);
         explanation(&self.shared.rulebook.policy(), &subject, specifier.as_ref(), tripped)
+    }
+
+    /// The same of a resource or a prompt, whoever offers it.
+    pub fn explain_reading(&self, readable: Readable, arguments: &Value) -> Value {
+        let subject = Subject {
+            tool: readable.as_str().into(),
+            plugin: "".into(),
+            fingerprint: Fingerprint::of(&Value::Null),
+            side_effect: false,
+        };
+        explanation(&self.shared.rulebook.policy(), &subject, Some(&readable.template().render(arguments)), None)
     }
 }
 

@@ -67,7 +67,7 @@ impl Inbox {
         let outcome = match frame.channel.as_str() {
             SYSTEM => self.system(&frame),
             clerk::CHANNEL => clerk::put(self.toolbox.gate(), &self.desk.connection, &frame),
-            calls::CHANNEL => self.may_call().and_then(|()| self.calls().put(&frame)),
+            calls::CHANNEL => self.calls().put(&frame),
             _ => match self.may_call() {
                 Ok(()) => return self.deliver(frame),
                 Err(error) => Err(error),

@@ -217,10 +217,10 @@ fn is_meant(rule: &Rule, subject: &Subject) -> bool {
 
 /// The rule that allows the call: one of every call, or of those that allow its parts the first part's.
 fn allowed_by<'a>(rules: impl Iterator<Item = &'a Rule> + Clone, specifier: Option<&Specifier>) -> Option<&'a Rule> {
-    let Some(specifier) = specifier else { return allows(rules, &[]) };
+    let Some(specifier) = specifier else { return allows(rules, None) };
     let mut deciding = None;
     for part in &specifier.parts {
-        let rule = allows(rules.clone(), &part.allowable)?;
+        let rule = allows(rules.clone(), Some(part))?;
         deciding.get_or_insert(rule);
     }
     deciding

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::kernel::readable::Readable;
 use crate::kernel::rule::{List, Rule};
 use crate::kernel::specifier::Template;
 
@@ -89,11 +90,17 @@ pub fn lint_rules(rules: &[Rule]) -> Vec<Finding> {
 
 /// What is wrong with the rules beside these tools.
 pub fn lint_tools(rules: &[Rule], tools: &[Known]) -> Vec<Finding> {
-    rules.iter().filter_map(|rule| lint_tool(rule, tools)).collect()
+    // What is read over MCP is there without any plugin.
+    let read = Readable::ALL.map(|readable| Known {
+        name: readable.as_str().into(),
+        plugin: "".into(),
+        template: Some(readable.template()),
+    });
+    rules.iter().filter_map(|rule| lint_tool(rule, tools, &read)).collect()
 }
 
-fn lint_tool(rule: &Rule, tools: &[Known]) -> Option<Finding> {
-    let named: Vec<&Known> = tools.iter().filter(|tool| rule.tool().matches(&tool.name)).collect();
+fn lint_tool(rule: &Rule, tools: &[Known], read: &[Known]) -> Option<Finding> {
+    let named: Vec<&Known> = tools.iter().chain(read).filter(|tool| rule.tool().matches(&tool.name)).collect();
     if named.is_empty() {
         return Some(unknown(rule, tools));
     }

@@ -18,6 +18,7 @@ pub mod word; // 1.0
 pub mod auth; // 1.1
 pub mod fingerprint; // 1.1
 pub mod journal; // 1.1
+pub mod part; // 1.1
 pub mod secrets; // 1.1
 pub mod switches; // 1.1
 pub mod wrapper; // 1.1
@@ -28,6 +29,7 @@ pub mod shell; // 1.2
 pub mod call; // 1.3
 pub mod members; // 1.3
 pub mod specifier; // 1.3
+pub mod readable; // 1.305
 pub mod lint; // 1.31
 pub mod rules; // 1.31
 pub mod judge; // 1.32
@@ -44,6 +46,7 @@ pub mod contribution; // 1.6
 pub mod guarded; // 1.6
 pub mod draft; // 1.65
 pub mod registry; // 1.7
+pub mod reading; // 1.75
 pub mod hub; // 1.8
 pub mod mailbox; // 1.8
 pub mod provider; // 1.8

@@ -2,10 +2,11 @@
 
 use crate::base::settings::Keeping;
 use crate::kernel::call::ToolCall;
-use crate::kernel::decision::Decision;
+use crate::kernel::decision::{Decision, Outcome};
 use crate::kernel::fingerprint::digest_of_arguments;
 use crate::kernel::gate::Facts;
 use crate::kernel::journal::{Record, Text, text};
+use crate::kernel::judge::Reason;
 use crate::kernel::redact::{may_hide, redacted};
 
 /// Longer arguments are not kept, only their digest.
@@ -39,4 +40,10 @@ pub fn note_decision(record: &mut Record, decision: &Decision) {
     record.approval = decision.approval.as_deref().map(text);
     record.answered_by = decision.answered_by.as_deref().map(text);
     record.specifier = decision.specifier.as_deref().map(text);
+}
+
+/// Notes that the caller may call nothing.
+pub fn note_no_scope(record: &mut Record) {
+    record.decision = Some(Outcome::Denied.as_str().into());
+    record.reason = Some(Reason::Scope.as_str().into());
 }

@@ -12,6 +12,7 @@ use crate::kernel::fingerprint::Fingerprint;
 use crate::kernel::gate::Gate;
 use crate::kernel::journal::Record;
 use crate::kernel::judge::{Subject, Verdict};
+use crate::kernel::readable::Readable;
 use crate::kernel::registry::Snapshot;
 
 /// Calls that would now be decided otherwise, alike in tool, specifier and decisions.
@@ -85,7 +86,8 @@ fn verdict_of(decision: &str) -> Option<&'static str> {
 
 fn judge(gate: &Gate, snapshot: &Snapshot, record: &Record, was: &'static str) -> Result<Change, &'static str> {
     let tool = snapshot.tool(&record.tool).ok();
-    let template = tool.and_then(|tool| tool.specifier_template.as_ref());
+    let read = Readable::of(&record.tool).map(Readable::template);
+    let template = tool.and_then(|tool| tool.specifier_template.as_ref()).or(read.as_ref());
     let specifier = match (record.specifier.as_deref(), template, tool.is_some()) {
         (None, None, _) => None,
         (Some(text), Some(template), _) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::kernel::glob::Glob;
+use crate::kernel::part::Part;
 use crate::kernel::rule::{List, Rule};
 use crate::kernel::specifier::Specifier;
 
@@ -143,10 +143,10 @@ pub fn matches(rule: &Rule, specifier: Option<&Specifier>) -> Match {
     best
 }
 
-/// The rule that allows one part of a call, of `rules` that may all be used.
-pub fn allows<'a>(mut rules: impl Iterator<Item = &'a Rule>, part: &[Glob]) -> Option<&'a Rule> {
+/// The rule that allows one part of a call, or a call without any, of `rules` that may all be used.
+pub fn allows<'a>(mut rules: impl Iterator<Item = &'a Rule>, part: Option<&Part>) -> Option<&'a Rule> {
     rules.find(|rule| match rule.specifier() {
         None => true,
-        Some(pattern) => part.iter().any(|form| pattern.includes(form)),
+        Some(pattern) => part.is_some_and(|part| part.is_allowed_by(pattern)),
     })
 }

@@ -1,7 +1,7 @@
 //! The secrets of plugins that are processes of their own: kept in one file, given out as headers of a request.
 //!
-//! The command line and the host change the file under one lock and replace it whole; whoever reads sees a change at the
-//! next question. A value never appears in a log line, an error or an answer.
+//! The command line and the host change the file under one lock and replace it whole. A change has been made when every
+//! process sees it: it counts from the next question. A value never appears in a log line, an error or an answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -24,8 +24,8 @@ const LOCK_FILE: &str = "secrets.lock";
 const HEADER_PREFIX: &str = "x-plugin-secret-";
 /// What all secrets of one plugin may take as headers: Node's server takes 16 KiB of headers in all.
 const HEADERS_BYTES: usize = 8 << 10;
-/// How long what was read counts before the file is looked at again: what this process changes counts at once, and a
-/// look costs more than all else that is done here with every request.
+/// How long what was read counts before the file is looked at again: a look costs more than all else that is done here
+/// with every request. So long a change takes in a process that is no host: when it returns, nobody trusts what was before.
 const TRUST_TIME: Duration = Duration::from_millis(20);
 /// Bytes of a name.
 const NAME_BYTES: usize = 64;
@@ -38,8 +38,18 @@ pub struct Secrets {
 
 struct Shared {
     home: PathBuf,
+    side: Side,
     /// What the file held when it was last read.
     seen: Mutex<Option<Seen>>,
+}
+
+/// On which side of a question this process is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// It is the host that answers it.
+    Host,
+    /// A host may run beside it.
+    Beside,
 }
 
 /// The headers of each plugin, by its id in lower case.
@@ -79,11 +89,21 @@ impl Default for Kept {
 impl Secrets {
     /// The secrets of the home folder `home`, which need not exist yet. Nothing is read before it is asked for.
     pub fn open(home: &Path) -> Self {
-        Self { shared: Arc::new(Shared { home: home.to_owned(), seen: Mutex::default() }) }
+        Self::on(home, Side::Host)
+    }
+
+    /// The same for a process that is not the host of that folder, beside which one may run. A change takes a moment
+    /// longer: when it has been made, that host knows it.
+    pub fn beside_host(home: &Path) -> Self {
+        Self::on(home, Side::Beside)
+    }
+
+    fn on(home: &Path, side: Side) -> Self {
+        Self { shared: Arc::new(Shared { home: home.to_owned(), side, seen: Mutex::default() }) }
     }
 
     /// The headers `x-plugin-secret-<name>` that a request to this plugin's server carries, as the file is now; what
-    /// another process has just changed is seen within [`TRUST_TIME`].
+    /// was put there by other means than [`Secrets::set`] is seen within [`TRUST_TIME`].
     ///
     /// # Errors
     /// `Unavailable`: the file cannot be read, or is not what [`Secrets::set`] wrote.
@@ -238,10 +258,19 @@ impl Secrets {
         change(&mut kept)?;
         let text = serde_json::to_vec_pretty(&kept)
             .map_err(|error| Error::new(Kind::Internal, "the secrets cannot be written as JSON").with_source(error))?;
-        let replaced = replace(home, &self.path(), &text).map_err(|error| self.unusable("write", error));
+        let replaced = replace(home, &self.path(), &text).and_then(|()| {
+            // The disk may keep time in ticks of milliseconds and give the new file the number of an older one.
+            OpenOptions::new().write(true).open(self.path())?.set_modified(SystemTime::now())
+        });
+        let replaced = replaced.map_err(|error| self.unusable("write", error));
         // What this process reads next must not depend on how finely the disk keeps time.
         *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
         drop(lock);
+        if self.shared.side == Side::Beside {
+            // Whoever looked before the change has stopped trusting that look by then.
+            #[expect(clippy::disallowed_methods, reason = "it is the time itself that has to pass")]
+            std::thread::sleep(TRUST_TIME);
+        }
         replaced
     }
 

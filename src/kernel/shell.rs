@@ -12,7 +12,7 @@ use brush_parser::ast::{
 use brush_parser::{Parser, ParserOptions};
 
 use crate::kernel::word::{self, Word, escaped, has_names, runs_commands};
-use crate::kernel::wrapper::{self, End, Unwrapped};
+use crate::kernel::wrapper::{self, Beside, End, Unwrapped};
 
 pub use crate::kernel::word::is_unseen;
 
@@ -64,6 +64,8 @@ pub struct Command {
     pub forms: Vec<String>,
     /// The forms of which one must be allowed.
     pub allowable: Vec<String>,
+    /// The whole of one that runs another, and how much of it an allow rule must write out: to the name of the other.
+    pub spelled: Option<(String, usize)>,
 }
 
 impl Command {
@@ -223,16 +225,12 @@ impl Found {
 
     /// A command with its arguments, and the line that it has a shell run, if it does.
     fn invocation(&mut self, words: &[Word]) -> Option<()> {
-        let (mut command, unwrapped) = of_words(words);
+        let (command, unwrapped) = of_words(words);
         for variable in &unwrapped.variables {
             self.variable(variable);
         }
         match unwrapped.end {
-            End::Command => self.commands.push(command),
-            End::Unknown => {
-                command.allowable.truncate(1);
-                self.commands.push(command);
-            }
+            End::Command | End::Unknown => self.commands.push(command),
             End::Line(line) => {
                 let first = self.commands.len();
                 self.line(line.as_ref()?)?;
@@ -243,6 +241,18 @@ impl Found {
                 }
             }
         }
+        unwrapped.beside.iter().try_for_each(|beside| match beside {
+            Beside::Words(words) => self.beside(words),
+            Beside::Line(line) => self.line(line.as_ref()?),
+        })
+    }
+
+    fn beside(&mut self, words: &[Word]) -> Option<()> {
+        // Each is shorter than what it stands in, but a stack is finite.
+        (self.depth < NESTING && self.commands.len() < COMMANDS).then_some(())?;
+        self.depth += 1;
+        self.invocation(words)?;
+        self.depth -= 1;
         Some(())
     }
 
@@ -341,14 +351,14 @@ impl Found {
 
 /// What is told in one way only.
 fn whole(text: &str) -> Command {
-    Command { forms: vec![text.to_owned()], allowable: vec![text.to_owned()] }
+    Command { forms: vec![text.to_owned()], allowable: vec![text.to_owned()], spelled: None }
 }
 
 /// A command of these words, and what it runs in turn.
 fn of_words(words: &[Word]) -> (Command, Unwrapped) {
     let written = |words: &[Word]| words.iter().map(|word| word.written.as_str()).collect::<Vec<_>>().join(" ");
     let open = |words: &[Word]| words.iter().map(|word| word.open.as_str()).collect::<Vec<_>>().join(" ");
-    let mut command = Command { forms: vec![written(words)], allowable: vec![open(words)] };
+    let mut command = Command { forms: vec![written(words)], allowable: vec![open(words)], spelled: None };
     command.take_forms(&[open(words)]);
     let unwrapped = wrapper::unwrapped(words);
     if wrapper::is_wrapper(words) {
@@ -366,13 +376,20 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
             command.take_forms(&[written(&named), open(&named)]);
         }
     }
+    let end = if unwrapped.appended { " *" } else { "" };
     for start in &unwrapped.starts {
-        let end = if unwrapped.appended { " *" } else { "" };
-        let inner = format!("{}{end}", open(&words[*start..]));
-        command.take_forms(std::slice::from_ref(&inner));
-        if !command.allowable.contains(&inner) {
-            command.allowable.push(inner);
-        }
+        command.take_forms(&[format!("{}{end}", open(&words[*start..]))]);
+    }
+    // What is allowed is what is run in the end; a rule for what runs it must name that, too.
+    let named = match (&unwrapped.end, unwrapped.starts.last()) {
+        (End::Unknown, _) => Some(words.len()),
+        (End::Command, Some(last)) => Some(last + 1),
+        _ => None,
+    };
+    if let Some(named) = named {
+        command.spelled = Some((open(words), open(&words[..named]).len()));
+        let inner = unwrapped.starts.last().filter(|_| unwrapped.end == End::Command);
+        command.allowable = inner.map(|last| format!("{}{end}", open(&words[*last..]))).into_iter().collect();
     }
     (command, unwrapped)
 }

@@ -9,12 +9,16 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use url::Url;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::kernel::glob::{Glob, Place, overlap};
+use crate::kernel::part::Spelled;
 use crate::kernel::shell;
+
+pub use crate::kernel::part::Part;
 
 /// Bytes of a value that is put into a specifier; a longer one is not judged.
 const VALUE_BYTES: usize = 64 << 10;
@@ -32,6 +36,8 @@ enum Form {
     Path,
     /// A URL, parsed and written anew.
     Url,
+    /// The uri of a resource, decoded.
+    Uri,
     /// A line for a shell, taken apart into its simple commands.
     Shell,
 }
@@ -53,15 +59,6 @@ struct Shared {
     pieces: Vec<Piece>,
     /// The first characters of the texts between two placeholders: values have them escaped, and so cannot end early.
     borders: Vec<char>,
-}
-
-/// One thing that a call does, as rules see it.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// What deny and ask rules are matched with: every form that it could be told in.
-    pub forms: Vec<Glob>,
-    /// What allow rules are matched with; none when no rule of a scope can allow it.
-    pub allowable: Vec<Glob>,
 }
 
 /// What a call does, as rules see it. A `*` stands where something is not known.
@@ -103,6 +100,21 @@ impl Template {
         });
         let borders = borders.collect();
         Ok(Self { shared: Arc::new(Shared { text: text.into(), pieces, borders }) })
+    }
+
+    /// The template of the uri that the argument `name` is.
+    pub fn of_uri(name: &str) -> Self {
+        Self::of_one(name, Form::Uri)
+    }
+
+    /// The template of the text that the argument `name` is.
+    pub fn of_text(name: &str) -> Self {
+        Self::of_one(name, Form::Plain)
+    }
+
+    fn of_one(name: &str, form: Form) -> Self {
+        let pieces = vec![Piece::Value { name: name.into(), form }];
+        Self { shared: Arc::new(Shared { text: format!("{{{name}}}").into(), pieces, borders: Vec::new() }) }
     }
 
     /// The template as it was written.
@@ -164,7 +176,7 @@ impl Template {
         let forms: Vec<Glob> =
             [Some(&told), otherwise.as_ref()].into_iter().flatten().filter_map(|text| Glob::parse(text)).collect();
         let allowable = if surely { forms.clone() } else { Vec::new() };
-        Specifier { text: told.into(), parts: vec![Part { forms, allowable }], unreadable: false }
+        Specifier { text: told.into(), parts: vec![Part { forms, allowable, spelled: None }], unreadable: false }
     }
 
     /// The specifier that an earlier call left in a record, as [`Specifier::text`]; `None` when it cannot be judged.
@@ -174,7 +186,7 @@ impl Template {
             let allowable = if form.is_plain() { vec![form.clone()] } else { Vec::new() };
             return Some(Specifier {
                 text: text.into(),
-                parts: vec![Part { forms: vec![form], allowable }],
+                parts: vec![Part { forms: vec![form], allowable, spelled: None }],
                 unreadable: false,
             });
         };
@@ -335,7 +347,28 @@ fn tell(form: Form, value: &Value) -> Told {
         Form::Plain | Form::Shell => Told::Surely(text.clone()),
         Form::Path => tell_path(text),
         Form::Url => tell_url(text),
+        Form::Uri => tell_uri(text),
     }
+}
+
+/// What a plugin is given of a uri is decoded; where it goes up and down folders, it is also told where it ends.
+fn tell_uri(text: &str) -> Told {
+    let decoded = percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let start = decoded.find("://").map_or(0, |at| at + 3);
+    let mut steps: Vec<&str> = Vec::new();
+    for step in decoded[start..].split('/').skip(1) {
+        match step {
+            "" | "." => {}
+            ".." => drop(steps.pop()),
+            _ => steps.push(step),
+        }
+    }
+    let first = decoded[start..].split('/').next().unwrap_or_default();
+    let flat = format!("{}{first}/{}", &decoded[..start], steps.join("/"));
+    if flat.trim_end_matches('/') == decoded.trim_end_matches('/') {
+        return Told::Surely(decoded);
+    }
+    Told::Perhaps(flat, decoded)
 }
 
 fn tell_path(text: &str) -> Told {
@@ -440,14 +473,17 @@ fn render_shell(before: &str, line: Option<&str>, after: &str) -> Specifier {
         None => {
             let text = format!("{before}*{after}");
             let forms = Glob::parse(&text).into_iter().collect();
-            Specifier { text: text.into(), parts: vec![Part { forms, allowable: Vec::new() }], unreadable }
+            Specifier { text: text.into(), parts: vec![Part { forms, ..Part::default() }], unreadable }
         }
     }
 }
 
 fn part_of(before: &str, command: &shell::Command, after: &str) -> Option<Part> {
-    let globs = |texts: &[String]| -> Option<Vec<Glob>> {
-        texts.iter().map(|text| Glob::parse(&format!("{before}{text}{after}"))).collect()
+    let glob = |text: &String| Glob::parse(&format!("{before}{text}{after}"));
+    let globs = |texts: &[String]| texts.iter().map(glob).collect::<Option<Vec<Glob>>>();
+    let spelled = match &command.spelled {
+        None => None,
+        Some((text, bytes)) => Some(Spelled { form: glob(text)?, bytes: before.len() + bytes }),
     };
-    Some(Part { forms: globs(&command.forms)?, allowable: globs(&command.allowable)? })
+    Some(Part { forms: globs(&command.forms)?, allowable: globs(&command.allowable)?, spelled })
 }

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -29,6 +30,8 @@ struct Shared {
     home: PathBuf,
     /// The locked file, so that its text can be rewritten; none once it was released.
     lock: Mutex<Option<File>>,
+    /// A file that is on its way to the disk.
+    behind: Mutex<Option<JoinHandle<Result<()>>>>,
 }
 
 /// Who holds the lock, as the lock file says.
@@ -52,7 +55,7 @@ impl Store {
         })?;
         let home = home.canonicalize().unwrap_or(home);
         let lock = take_lock(&home)?;
-        let store = Self { shared: Arc::new(Shared { home, lock: Mutex::new(Some(lock)) }) };
+        let store = Self { shared: Arc::new(Shared { home, lock: Mutex::new(Some(lock)), behind: Mutex::default() }) };
         store.sign_lock(None)?;
         Ok(store)
     }
@@ -65,11 +68,14 @@ impl Store {
     /// Says in `host.json` and to later comers that this host serves at `url`.
     ///
     /// # Errors
-    /// `Unavailable`: the files cannot be written.
+    /// `Unavailable`: the files cannot be written, or one of [`Store::write_behind`] could not.
     pub fn announce(&self, url: &str) -> Result<()> {
         let started = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let text = serde_json::json!({"url": url, "pid": std::process::id(), "started": started}).to_string();
-        self.write(HOST_FILE, text.as_bytes())?;
+        // It counts for as long as this process runs, and need not outlive a power cut.
+        let path = self.shared.home.join(HOST_FILE);
+        place(&self.shared.home, &path, text.as_bytes()).map_err(|error| unwritten(&path, error))?;
+        self.shared.catch_up()?;
         self.sign_lock(Some(url))
     }
 
@@ -111,9 +117,23 @@ impl Store {
     /// `Unavailable`: it cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.shared.home.join(name);
-        replace(&self.shared.home, &path, bytes).map_err(|error| {
-            Error::new(Kind::Unavailable, format!("cannot write {}: {error}", path.display())).with_source(error)
-        })
+        replace(&self.shared.home, &path, bytes).map_err(|error| unwritten(&path, error))
+    }
+
+    /// As [`Store::write`], on a thread of its own: a start does not wait for the disk. What goes wrong is said by
+    /// [`Store::announce`]; the last clone of this waits for the thread.
+    ///
+    /// # Errors
+    /// `Unavailable`: no thread can be had.
+    pub fn write_behind(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let home = self.shared.home.clone();
+        let path = home.join(name);
+        let write = move || replace(&home, &path, &bytes).map_err(|error| unwritten(&path, error));
+        let thread = thread::Builder::new().name("plugbay-store".to_owned()).spawn(write).map_err(|error| {
+            Error::new(Kind::Unavailable, format!("cannot start a thread to write {name}: {error}"))
+        })?;
+        let before = self.shared.behind.lock().unwrap_or_else(PoisonError::into_inner).replace(thread);
+        before.map_or(Ok(()), joined)
     }
 
     fn sign_lock(&self, url: Option<&str>) -> Result<()> {
@@ -122,15 +142,31 @@ impl Store {
         let mut lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Without the lock the file is another's.
         let Some(lock) = lock.as_mut() else { return Ok(()) };
-        rewrite(lock, &text).map_err(|error| {
-            let path = self.shared.home.join(LOCK_FILE);
-            Error::new(Kind::Unavailable, format!("cannot write {}: {error}", path.display())).with_source(error)
-        })
+        rewrite(lock, &text).map_err(|error| unwritten(&self.shared.home.join(LOCK_FILE), error))
     }
+}
+
+impl Shared {
+    /// Waits for what is on its way to the disk.
+    fn catch_up(&self) -> Result<()> {
+        let thread = self.behind.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread.map_or(Ok(()), joined)
+    }
+}
+
+fn joined(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the thread that writes a kept file has failed")))
+}
+
+fn unwritten(path: &Path, error: io::Error) -> Error {
+    Error::new(Kind::Unavailable, format!("cannot write {}: {error}", path.display())).with_source(error)
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        if let Err(error) = self.catch_up() {
+            tracing::error!("{error}");
+        }
         let lock = self.lock.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(lock) = lock {
             unlock(&lock);
@@ -198,19 +234,39 @@ fn rewrite(file: &mut File, text: &[u8]) -> io::Result<()> {
     file.write_all(text)
 }
 
-/// Writes beside the file, then renames: a reader sees the old bytes or the new ones, never half of them. Only the owner
-/// may read it.
+/// As [`place`], and when this returns the new bytes are on the disk.
 ///
 /// # Errors
 /// What the system says; the old bytes are then still there.
 pub fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let old = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        old => Some(old?),
+    };
+    put(folder, path, bytes, File::sync_all)?;
+    // The rename itself is on the disk only when the folder is.
+    #[cfg(unix)]
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        // What is said not to be kept must not be there at the next start. More than this try cannot be done.
+        let _ = match old {
+            Some(old) => put(folder, path, &old, File::sync_all),
+            None => fs::remove_file(path),
+        };
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Writes beside the file, then renames: a reader sees the old bytes or the new ones, never half of them. Only the owner
+/// may read it.
+fn place(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(folder, path, bytes, |_| Ok(()))
+}
+
+fn put(folder: &Path, path: &Path, bytes: &[u8], settle: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     // A temporary file of this crate is readable by its owner alone.
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
     new.write_all(bytes)?;
-    new.as_file().sync_all()?;
-    new.persist(path).map_err(|error| error.error)?;
-    // The rename itself is on the disk only when the folder is.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    settle(new.as_file())?;
+    new.persist(path).map(drop).map_err(|error| error.error)
 }

@@ -3,19 +3,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::settings::Limits;
 use crate::kernel::approvals::Approval;
 use crate::kernel::audit::{Audit, Entry, Proof};
-use crate::kernel::call::ToolCall;
+use crate::kernel::auth::{Principal, Scope};
+use crate::kernel::call::{Door, ToolCall};
 use crate::kernel::contribution::Tool;
 use crate::kernel::gate::{Admitted, Facts, Gate, Notice, Patience};
 use crate::kernel::guarded::Guarded;
-use crate::kernel::noted::{note_call, note_decision};
+use crate::kernel::noted::{note_call, note_decision, note_no_scope};
 use crate::kernel::quota::{Quota, Turn};
+use crate::kernel::reading::{Reading, Wish};
 use crate::kernel::registry::{Offered, Registry, Snapshot};
+
+/// Characters of a tool's name that are recorded when nobody has read it.
+const SHOWN: usize = 128;
 
 /// Runs tools for every door. Cloning is cheap.
 #[derive(Clone)]
@@ -27,7 +33,19 @@ pub struct Toolbox {
     tools: Quota,
     caller_calls: usize,
     result_bytes: usize,
+    /// How long a resource or a prompt may take.
+    call_time: Duration,
     tally: Arc<Tally>,
+}
+
+/// A call that its door cannot hand over, because it cannot be read or is one too many.
+pub struct Misfit<'a> {
+    /// Which way it came in.
+    pub door: Door,
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The tool that it names, whatever that is.
+    pub tool: &'a str,
 }
 
 /// How a call has ended for its door.
@@ -55,7 +73,7 @@ struct Course {
 impl Toolbox {
     /// A toolbox over the tools of `registry`, behind `gate`, with the usual limits and without a record.
     pub fn new(registry: Registry, gate: Gate) -> Self {
-        let Limits { caller_calls, result_bytes, .. } = Limits::default();
+        let Limits { caller_calls, result_bytes, call_time, .. } = Limits::default();
         Self {
             registry,
             gate,
@@ -64,6 +82,7 @@ impl Toolbox {
             tools: Quota::default(),
             caller_calls,
             result_bytes,
+            call_time,
             tally: Arc::default(),
         }
     }
@@ -71,7 +90,8 @@ impl Toolbox {
     /// The same with these limits, and with a record of every call.
     #[must_use]
     pub fn recording(self, audit: Audit, limits: &Limits) -> Self {
-        Self { audit, caller_calls: limits.caller_calls, result_bytes: limits.result_bytes, ..self }
+        let Limits { caller_calls, result_bytes, call_time, .. } = *limits;
+        Self { audit, caller_calls, result_bytes, call_time, ..self }
     }
 
     /// The gate that every call passes.
@@ -120,24 +140,61 @@ impl Toolbox {
     /// # Errors
     /// As [`Toolbox::run`].
     pub async fn run_patiently(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
-        self.tally.calls.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.run_and_record(call, patience).await;
-        if outcome.is_err() {
-            self.tally.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        outcome
+        let mut course = self.begin(&call).await?;
+        let outcome = self.find_and_run(call, patience, &mut course).await;
+        self.end(course, outcome).await
     }
 
-    async fn run_and_record(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
-        let entry = self.audit.enter(call.door.as_str(), call.principal.name(), call.tool.as_str()).await?;
-        let mut course = Course { entry, proof: Proof::Later };
-        let outcome = self.find_and_run(call, patience, &mut course).await;
+    /// Reads a resource or a prompt: a call without side effect, through the same gate, limits and record.
+    ///
+    /// # Errors
+    /// As [`Toolbox::run`].
+    pub async fn read(&self, wish: Wish, patience: &Patience) -> Result<Ended> {
+        let mut course = self.begin(&wish.call).await?;
+        let outcome = self.find_and_read(wish, patience, &mut course).await;
+        self.end(course, outcome).await
+    }
+
+    /// Records a call that its door refuses, and gives what its caller is told: `error`, or `Busy` where there is no room
+    /// for the record.
+    pub fn refuse(&self, misfit: &Misfit<'_>, error: Error) -> Error {
+        self.tally.calls.fetch_add(1, Ordering::Relaxed);
+        self.tally.failures.fetch_add(1, Ordering::Relaxed);
+        let tool: String = misfit.tool.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+        match self.audit.enter_now(misfit.door.as_str(), misfit.principal.name(), &tool) {
+            Err(full) => full,
+            Ok(mut entry) => {
+                entry.note(|_, record| {
+                    record.code = Some(error.kind().code().into());
+                    if !misfit.principal.has(Scope::Call) {
+                        note_no_scope(record);
+                    }
+                });
+                entry.close_later();
+                error
+            }
+        }
+    }
+
+    async fn begin(&self, call: &ToolCall) -> Result<Course> {
+        self.tally.calls.fetch_add(1, Ordering::Relaxed);
+        let entry = self.audit.enter(call.door.as_str(), call.principal.name(), call.tool.as_str()).await;
+        if entry.is_err() {
+            self.tally.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Course { entry: entry?, proof: Proof::Later })
+    }
+
+    async fn end(&self, mut course: Course, outcome: Result<Ended>) -> Result<Ended> {
         course.entry.note(|_, record| match &outcome {
             Ok(Ended::Done(_)) => record.outcome = "ok".into(),
             Ok(Ended::Pending(_)) => record.code = Some("approval_pending".into()),
             Err(error) => record.code = Some(error.kind().code().into()),
         });
-        course.entry.close(course.proof).await?;
+        let outcome = course.entry.close(course.proof).await.and(outcome);
+        if outcome.is_err() {
+            self.tally.failures.fetch_add(1, Ordering::Relaxed);
+        }
         outcome
     }
 
@@ -150,21 +207,18 @@ impl Toolbox {
             let known = found.as_ref().ok().zip(facts.as_ref());
             note_call(record, keeping, &call, known.map(|(tool, facts)| (&*tool.plugin.manifest.version, facts)));
         });
+        // Who may call nothing is not told what there is.
+        may_call(&call.principal, course)?;
         let tool = found?;
         let facts = facts.ok_or_else(|| Error::new(Kind::Internal, "a tool that was found has no facts"))?;
         if let Some(failures) = tool.parameters.failures(call.arguments.value()) {
             let message = format!("the arguments of {} do not fit its schema: {failures}", tool.name);
             return Err(Error::new(Kind::Invalid, message));
         }
-        let patience = Patience { most: patience.most, notice: self.noting(patience, &course.entry) };
-        let admitted = match self.gate.admit(call, &facts, &patience).await {
+        let admitted = match self.admit(call, &facts, patience, course).await {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                course.entry.note(|_, record| note_decision(record, &refusal.decision));
-                return refusal.pending.map(Ended::Pending).ok_or(refusal.error);
-            }
+            Err(outcome) => return outcome,
         };
-        course.entry.note(|_, record| note_decision(record, admitted.decision()));
         if admitted.decision().approval.is_some() {
             self.still_offers(tool)?;
         }
@@ -181,6 +235,54 @@ impl Toolbox {
             result.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Plugin | Kind::Timeout | Kind::Upstream));
         self.gate.ended(&facts, &tool.name.shared(), failed);
         result.map(Ended::Done)
+    }
+
+    async fn find_and_read(&self, wish: Wish, patience: &Patience, course: &mut Course) -> Result<Ended> {
+        let Wish { call, found } = wish;
+        let _turn = self.turn_of_caller(&call)?;
+        course.entry.note(|keeping, record| {
+            let known = found.as_ref().ok().map(|reading| (&*reading.plugin().manifest.version, reading.facts()));
+            note_call(record, keeping, &call, known);
+        });
+        may_call(&call.principal, course)?;
+        let reading = found?;
+        let admitted = match self.admit(call, reading.facts(), patience, course).await {
+            Ok(admitted) => admitted,
+            Err(outcome) => return outcome,
+        };
+        course.entry.note(|_, record| record.outcome = "failed".into());
+        let content = self.read_in_time(&reading, &admitted).await;
+        let plugin = reading.plugin().manifest.id.shared();
+        content.map(Ended::Done).map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error })
+    }
+
+    async fn read_in_time(&self, reading: &Reading, leave: &Admitted) -> Result<Json> {
+        let limit = self.call_time;
+        let answer = tokio::time::timeout(limit, Guarded::ask(|| reading.read(leave))).await;
+        answer.unwrap_or_else(|_| {
+            Err(Error::new(Kind::Timeout, format!("the plugin gave no answer within {} s", limit.as_secs_f64())))
+        })
+    }
+
+    /// Passes the gate and notes what it decides; without leave, how the call has ended.
+    async fn admit(
+        &self,
+        call: ToolCall,
+        facts: &Facts,
+        patience: &Patience,
+        course: &mut Course,
+    ) -> Result<Admitted, Result<Ended>> {
+        let patience = Patience { most: patience.most, notice: self.noting(patience, &course.entry) };
+        match self.gate.admit(call, facts, &patience).await {
+            Ok(admitted) => {
+                course.entry.note(|_, record| note_decision(record, admitted.decision()));
+                Ok(admitted)
+            }
+            Err(refusal) => {
+                course.entry.note(|_, record| note_decision(record, &refusal.decision));
+                Err(refusal.pending.map(Ended::Pending).ok_or(refusal.error))
+            }
+        }
     }
 
     /// What the gate must know of a tool.
@@ -263,6 +365,16 @@ impl Toolbox {
         }
         Ok(result)
     }
+}
+
+/// Says that a principal may call; the record says why not.
+fn may_call(principal: &Principal, course: &mut Course) -> Result<()> {
+    if principal.has(Scope::Call) {
+        return Ok(());
+    }
+    course.entry.note(|_, record| note_no_scope(record));
+    let message = format!("{} may not call tools: its token needs the scope \"call\"", principal.name());
+    Err(Error::new(Kind::Denied, message))
 }
 
 async fn run_in_time(tool: &Offered<Tool>, admitted: Admitted) -> Result<Json> {

@@ -36,6 +36,9 @@ impl Upstream {
     }
 }
 
+/// What was found of a server's port.
+pub type Confirming<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
 /// A server on its way.
 pub type Starting<'a> = Pin<Box<dyn Future<Output = Result<Upstream>> + Send + 'a>>;
 
@@ -65,6 +68,13 @@ pub trait Upstreams: Send + Sync {
         None
     }
 
+    /// Whether a connection that was opened a moment ago ends at this run of the server, and at nobody who has taken its
+    /// port since. To be asked before anything is sent on it.
+    ///
+    /// # Errors
+    /// `Upstream`: the port is another's, or nobody's. `Unavailable`: that run has ended. Each blames the plugin.
+    fn confirm<'a>(&'a self, upstream: &'a Upstream) -> Confirming<'a>;
+
     /// Whether a plugin has a server; never waits. While it has one, `rpc` below the plugin belongs to the host.
     fn standing(&self, plugin: &str) -> Standing;
 }
@@ -75,6 +85,10 @@ pub struct NoUpstreams;
 impl Upstreams for NoUpstreams {
     fn find(&self, _: &str) -> Starting<'_> {
         Box::pin(async { Err(Error::new(Kind::NotFound, "this host runs no plugin as a process of its own")) })
+    }
+
+    fn confirm<'a>(&'a self, _: &'a Upstream) -> Confirming<'a> {
+        Box::pin(async { Err(Error::new(Kind::Unavailable, "this host runs no plugin as a process of its own")) })
     }
 
     fn standing(&self, _: &str) -> Standing {

@@ -17,7 +17,7 @@ const fn wrapper(name: &'static str, flags: &'static str, values: &'static str) 
     Wrapper { name, flags: (flags, &[]), values: (values, &[]), arguments: 0 }
 }
 
-const WRAPPERS: [Wrapper; 17] = [
+const WRAPPERS: [Wrapper; 18] = [
     Wrapper {
         flags: ("AbEHnPSkKi", &["preserve-env", "login", "non-interactive", "set-home", "stdin", "background"]),
         values: ("ugphCrtTUDR", &["user", "group", "prompt", "host", "chdir"]),
@@ -56,7 +56,52 @@ const WRAPPERS: [Wrapper; 17] = [
         values: ("nPLdsaE", &["max-args", "max-procs", "max-lines", "delimiter", "max-chars", "arg-file"]),
         ..wrapper("xargs", "", "")
     },
+    Wrapper {
+        flags: ("sxeunoFv", &["shared", "exclusive", "unlock", "nonblock", "nb", "close", "no-fork", "verbose"]),
+        values: ("wE", &["wait", "timeout", "conflict-exit-code"]),
+        arguments: 1,
+        ..wrapper("flock", "", "")
+    },
     wrapper("eval", "", ""),
+];
+
+/// Options of `watch`, which has a shell run its words.
+const WATCH: Wrapper = Wrapper {
+    flags: ("bcdegprtwx", &["beep", "color", "differences", "errexit", "chgexit", "no-title", "precise", "exec"]),
+    values: ("nq", &["interval", "equexit"]),
+    ..wrapper("watch", "", "")
+};
+
+/// Options of `ssh`, up to the host. Not `-o` and `-F`, which can name a command of this machine.
+const SSH: Wrapper = Wrapper { arguments: 1, ..wrapper("ssh", "46AaCfGgKkMNnqsTtVvXxYy", "BbcDEeIiLlmpQRWwJ") };
+
+/// Options of `git` before its own command. Not `-c` and its like, which can name a command.
+const GIT: Wrapper = Wrapper {
+    flags: ("pPhv", &["no-pager", "paginate", "bare", "no-replace-objects", "literal-pathspecs", "version", "help"]),
+    values: ("C", &["git-dir", "work-tree", "namespace"]),
+    ..wrapper("git", "", "")
+};
+
+/// What runs other commands in ways that are not read here: an allow rule for them is for the whole line.
+const UNREAD: [&str; 18] = [
+    "parallel",
+    "pkexec",
+    "runuser",
+    "systemd-run",
+    "script",
+    "strace",
+    "ltrace",
+    "unshare",
+    "nsenter",
+    "chrt",
+    "taskset",
+    "setpriv",
+    "entr",
+    "fakeroot",
+    "start-stop-daemon",
+    "run-parts",
+    "unbuffer",
+    "sg",
 ];
 
 /// What takes a line with `-c`.
@@ -73,6 +118,17 @@ pub struct Unwrapped {
     pub appended: bool,
     /// What the last one is.
     pub end: End,
+    /// What runs beside it.
+    pub beside: Vec<Beside>,
+}
+
+/// What a command runs that is a part of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// A command of these words.
+    Words(Vec<Word>),
+    /// A line that a shell reads, perhaps of another machine; `None` when it is not known.
+    Line(Option<String>),
 }
 
 /// What a command runs in the end.
@@ -90,8 +146,13 @@ pub enum End {
 /// Whether the first word may be a command that runs others.
 pub fn is_wrapper(words: &[Word]) -> bool {
     let name = words.first().and_then(|word| word.known.as_deref());
-    name.and_then(|name| name.rsplit('/').next())
-        .is_some_and(|name| SHELLS.contains(&name) || WRAPPERS.iter().any(|wrapper| wrapper.name == name))
+    name.and_then(|name| name.rsplit('/').next()).is_some_and(|name| {
+        let others = ["find", "ssh", "watch", "git"];
+        SHELLS.contains(&name)
+            || UNREAD.contains(&name)
+            || others.contains(&name)
+            || WRAPPERS.iter().any(|wrapper| wrapper.name == name)
+    })
 }
 
 /// What a command of these words runs in the end.
@@ -106,8 +167,7 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
             return found;
         }
         if name == "eval" {
-            let texts: Option<Vec<&str>> = rest[1..].iter().map(|word| word.known.as_deref()).collect();
-            found.end = End::Line(texts.map(|texts| texts.join(" ")));
+            found.end = End::Line(joined(&rest[1..]));
             return found;
         }
         if name == "trap" {
@@ -119,6 +179,19 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
             found.end = if found.appended { End::Line(None) } else { line_of(&rest[1..]) };
             return found;
         }
+        if is_read_apart(name) {
+            let (end, beside) = match name {
+                "find" => found_by(&rest[1..]),
+                "ssh" => asked_of_host(rest),
+                "watch" => (watched(rest), Vec::new()),
+                "git" => (done_by_git(rest), Vec::new()),
+                _ => (End::Unknown, Vec::new()),
+            };
+            // What is added to its words may be anything of these.
+            found.end = if found.appended && name != "git" { End::Line(None) } else { end };
+            found.beside = beside;
+            return found;
+        }
         let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) else { return found };
         let Some(inner) = wrapper.inner(rest, &mut found.variables) else {
             // `env -S` takes a whole command as one word.
@@ -128,6 +201,10 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
         };
         found.appended |= name == "xargs";
         if inner >= rest.len() {
+            return found;
+        }
+        if name == "flock" && matches!(rest[inner].known.as_deref(), Some("-c" | "--command")) {
+            found.end = End::Line(rest.get(inner + 1).and_then(|line| line.known.clone()));
             return found;
         }
         start += inner;
@@ -190,6 +267,85 @@ impl Wrapper {
         }
         self.flags.1.contains(&name).then_some(1)
     }
+}
+
+/// Whether the words of a command are read in a way of their own.
+fn is_read_apart(name: &str) -> bool {
+    matches!(name, "find" | "ssh" | "watch" | "git") || UNREAD.contains(&name)
+}
+
+/// What `find` runs for what it finds.
+fn found_by(arguments: &[Word]) -> (End, Vec<Beside>) {
+    let mut commands = Vec::new();
+    let mut at = 0;
+    while let Some(word) = arguments.get(at) {
+        at += 1;
+        if word.open == "*" {
+            // It may be any of its options.
+            return (End::Unknown, Vec::new());
+        }
+        if !matches!(word.known.as_deref(), Some("-exec" | "-execdir" | "-ok" | "-okdir")) {
+            continue;
+        }
+        let rest = &arguments[at..];
+        let ends = |word: &Word| matches!(word.known.as_deref(), Some(";" | "+"));
+        let Some(length) = rest.iter().position(ends).filter(|length| *length > 0) else {
+            return (End::Unknown, Vec::new());
+        };
+        let is_name = |word: &Word| word.known.as_deref().is_some_and(|known| known.contains("{}"));
+        let named = |word: &Word| if is_name(word) { Word::unknown() } else { word.clone() };
+        commands.push(Beside::Words(rest[..length].iter().map(named).collect()));
+        at += length + 1;
+    }
+    (End::Command, commands)
+}
+
+/// What `ssh` has the other machine run: a line for its shell, of all words after the host.
+fn asked_of_host(words: &[Word]) -> (End, Vec<Beside>) {
+    let Some(rest) = SSH.inner(words, &mut Vec::new()).map(|inner| &words[inner..]) else {
+        return (End::Unknown, Vec::new());
+    };
+    match rest.first() {
+        None => (End::Command, Vec::new()),
+        // Options may stand after the host, too.
+        Some(word) if word.known.as_deref().is_none_or(|known| known.starts_with('-')) => {
+            (End::Command, vec![Beside::Line(None)])
+        }
+        Some(_) => (End::Command, vec![Beside::Line(joined(rest))]),
+    }
+}
+
+/// The line that `watch` has a shell run again and again.
+fn watched(words: &[Word]) -> End {
+    match WATCH.inner(words, &mut Vec::new()).map(|inner| &words[inner..]) {
+        None => End::Unknown,
+        Some([]) => End::Command,
+        Some(rest) => End::Line(joined(rest)),
+    }
+}
+
+/// `git` itself, or what it runs that its settings name: an alias, an editor, a helper.
+fn done_by_git(words: &[Word]) -> End {
+    let Some(inner) = GIT.inner(words, &mut Vec::new()) else { return End::Unknown };
+    let known = |at: usize| words.get(at).and_then(|word| word.known.as_deref());
+    let names_a_command = |text: &str| {
+        let options = ["--upload-pack", "--receive-pack", "--exec", "--extcmd", "--open-files-in-pager"];
+        text.starts_with('!') || text.starts_with("ext::") || options.iter().any(|option| text.starts_with(option))
+    };
+    let runs = match (known(inner), known(inner + 1)) {
+        (Some("filter-branch"), _) | (Some("submodule"), Some("foreach")) | (Some("bisect"), Some("run")) => true,
+        (Some("rebase" | "difftool"), _) => {
+            (inner..words.len()).any(|at| known(at).is_some_and(|it| it.starts_with("-x")))
+        }
+        _ => false,
+    };
+    let named = (inner..words.len()).any(|at| known(at).is_some_and(names_a_command));
+    if runs || named { End::Unknown } else { End::Command }
+}
+
+fn joined(words: &[Word]) -> Option<String> {
+    let texts: Option<Vec<&str>> = words.iter().map(|word| word.known.as_deref()).collect();
+    texts.map(|texts| texts.join(" "))
 }
 
 /// The line that a shell runs later, when it gets a signal or ends.

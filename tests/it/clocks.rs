@@ -72,6 +72,49 @@ async fn a_connection_without_a_request_is_closed_when_it_was_idle_too_long() {
     assert!(client.answer().await.is_none());
 }
 
+/// Longer than a connection may be idle before it gives its buffers back.
+const LONG: Duration = Duration::from_millis(1300);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_rested_is_answered_and_is_closed_when_it_was_idle_too_long() {
+    let served = Served::with(|settings| {
+        settings.limits.silent_time = LONG;
+        settings.limits.idle_time = LONG * 3 / 2;
+    });
+    let (mut client, mut half) = (served.connect().await, served.connect().await);
+    let echo = format!("{}content-length: 3\r\n\r\nabc", served.head("POST", "/echo"));
+    for _ in 0..2 {
+        let mut silent = served.connect().await;
+        client.send(echo.clone()).await;
+        assert_eq!(client.answer().await.expect("an answer").text(), "abc");
+        // The first half of the next request comes with this one, the second after a long while.
+        let (first, second) = echo.split_at(10);
+        half.send(format!("{echo}{first}")).await;
+        assert_eq!(half.answer().await.expect("an answer").text(), "abc");
+        assert!(silent.answer().await.is_none(), "what says nothing is closed");
+        half.send(second).await;
+        assert_eq!(half.answer().await.expect("an answer").text(), "abc");
+    }
+    let began = std::time::Instant::now();
+    client.send(echo).await;
+    assert_eq!(client.answer().await.expect("an answer").text(), "abc");
+    assert!(client.answer().await.is_none());
+    assert!(began.elapsed() >= LONG * 3 / 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_rests_ends_at_once_with_the_host() {
+    let served = Served::with(|settings| settings.limits.silent_time = LONG);
+    let (mut client, mut silent) = (served.connect().await, served.connect().await);
+    client.send(served.get("/hello")).await;
+    assert_eq!(client.answer().await.expect("an answer").status, 200);
+    assert!(silent.answer().await.is_none(), "what says nothing is closed");
+    let began = std::time::Instant::now();
+    served.parts.shutdown.stop();
+    assert!(client.answer().await.is_none());
+    assert!(began.elapsed() < LONG);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_response_is_not_cut() {
     let served = Served::with(|settings| {

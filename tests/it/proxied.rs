@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use plugbay::base::error::{Error, Kind};
 use plugbay::base::name::PluginId;
 use plugbay::base::settings::Settings;
-use plugbay::kernel::upstream::{Standing, Starting, Upstream, Upstreams};
+use plugbay::kernel::upstream::{Confirming, Standing, Starting, Upstream, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -62,6 +62,10 @@ impl Upstreams for Servers {
                 None => Err(Error::new(Kind::NotFound, "no such plugin")),
             }
         })
+    }
+
+    fn confirm<'a>(&'a self, _: &'a Upstream) -> Confirming<'a> {
+        Box::pin(async { Ok(()) })
     }
 
     fn standing(&self, plugin: &str) -> Standing {

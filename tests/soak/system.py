@@ -10,6 +10,7 @@ class Process:
     """What the system says of a process."""
 
     def __init__(self, pid: int) -> None:
+        self.pid = pid
         self._folder = Path(f"/proc/{pid}")
 
     @property

@@ -21,6 +21,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from plugbay._plugin_threads import name_plugin, work_for
 from plugbay.compiled.threads import claim
 from plugbay.lifespan import Lifespan
 
@@ -32,10 +33,11 @@ _REST = "plugbay.rest"
 
 
 class Site:
-    """An app with compiled routes, and the state of its lifespan."""
+    """An app of a plugin with compiled routes, and the state of its lifespan."""
 
-    def __init__(self, app: FastAPI, lifespan: Lifespan) -> None:
+    def __init__(self, app: FastAPI, plugin: str, lifespan: Lifespan) -> None:
         self.app = app
+        self.plugin = plugin
         self.state = lifespan.state
         self._lifespan = lifespan
         self._stack: Any = None
@@ -61,6 +63,7 @@ class Site:
         inner = routing.request_response(rest)
 
         async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+            work_for(self.plugin)
             scope["app"] = self.app
             fill(scope)
             scope[_REST] = inner
@@ -133,7 +136,10 @@ def of_response(response: Response, site: Site, fill: Fill) -> Answer:
         body = getattr(response, "body", None)
         if isinstance(body, bytes):
             return response.status_code, response.raw_headers, body
-    return site.going_on(_giving(response, contextvars.copy_context()), fill)
+    context = contextvars.copy_context()
+    # On a worker thread nothing has said it yet, and what sends a response may go on to block.
+    context.run(name_plugin, site.plugin)
+    return site.going_on(_giving(response, context), fill)
 
 
 def whole(value: Any) -> bytes:

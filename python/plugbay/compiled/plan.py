@@ -22,11 +22,11 @@ _OWN = {name: CONVERTOR_TYPES[name] for name in ("str", "int", "float", "uuid", 
 """Starlette's own convertors, by name."""
 
 
-def plan(mount: FastMount, off: str | None) -> list[Planned]:
-    """The routes of a mount. ``off`` says why none of them is compiled, when none is to be."""
+def plan(mount: FastMount, plugin: str, off: str | None) -> list[Planned]:
+    """The routes of a mount of a plugin. ``off`` says why none of them is compiled, when none is to be."""
     app: Any = mount.app
     why = off or _against(app)
-    site = Site(app, mount.lifespan)
+    site = Site(app, plugin, mount.lifespan)
     found = []
     for route in app.routes:
         asked = "the plugin asks for ASGI" if getattr(route, "original_router", None) in mount.slow else None

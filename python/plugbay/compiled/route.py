@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from plugbay import _core
+from plugbay._plugin_threads import work_for
 from plugbay.compiled import answer, model
 from plugbay.compiled.answer import Site
 from plugbay.compiled.parameters import GLOBALS, Again, Reading, Source, Unclear
@@ -118,7 +119,10 @@ class _Route:
         if self.has_dependencies and context.dependency_overrides_provider is not None:
             reading.names["overrides"] = context.dependency_overrides_provider
             lines.insert(0, "if overrides.dependency_overrides: return None")
-        if not self.is_async:
+        if self.is_async:
+            reading.names["plugin"] = self.site.plugin
+            lines.append("work_for(plugin)")
+        else:
             reading.names["claim"] = self.site.claim
             lines.append("if not hasattr(of_thread, 'current_token'): claim()")
         lines += ["try:", *_indented(self.calls), *_indented(self._answer(result))]
@@ -388,4 +392,5 @@ _GLOBALS: dict[str, Any] = {
     "response_of": _response_of,
     "run_in_threadpool": run_in_threadpool,
     "whole": answer.whole,
+    "work_for": work_for,
 }

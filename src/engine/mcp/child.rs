@@ -1,26 +1,45 @@
 //! A server that is a child process: it speaks on its standard streams, and what it writes to its error stream is logged.
+//!
+//! It is started and ended by the means of the children of plugins: a session of its own, a control group where there can
+//! be one, and the guard for a host that is gone. Nothing that it has started is left when it is dropped.
 
-use std::process::Stdio;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::mcp_servers::McpServer;
-use crate::base::shutdown::Shutdown;
+use crate::engine::mcp::lines::{Lines, Overrun};
+use crate::engine::process::cgroup::Cgroup;
+use crate::engine::process::equipment::{Equipment, blocking};
+use crate::engine::process::family::{Family, start_of};
+use crate::engine::process::spawn::Order;
 
 /// The variables of this process that a child gets: what programs need to find themselves, and no secret.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR"];
 
 /// Bytes of one line that is logged.
-const LINE_BYTES: u64 = 8 << 10;
+const LOGGED_BYTES: u64 = 8 << 10;
+/// How often it is looked at who belongs to a child.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So often an empty control group is tried to be removed: what dies is in it for a moment.
+const CLOSES: u32 = 100;
+const CLOSE_EVERY: Duration = Duration::from_millis(10);
 
-/// A child that runs; dropping it ends the child.
+/// A child that runs.
 pub struct Running {
-    /// The process, for as long as it is wanted.
-    pub child: Child,
+    /// What ends it, and all that it has started, when it is dropped.
+    pub ward: Ward,
     /// What it says.
-    pub output: ChildStdout,
+    pub output: Lines<ChildStdout>,
+    /// Whether it has said too much at once.
+    pub overrun: Overrun,
     /// What it hears.
     pub input: ChildStdin,
 }
@@ -34,46 +53,124 @@ pub struct Wish<'a> {
     /// Variables beside those that every child gets.
     pub environment: &'a [(String, String)],
     /// Where it runs.
-    pub folder: &'a std::path::Path,
+    pub folder: &'a Path,
 }
 
 /// Starts a server. Needs a tokio runtime around the caller.
 ///
 /// # Errors
 /// `Unavailable`: the program cannot be started.
-pub fn start(server: &McpServer, wish: &Wish<'_>, shutdown: &Shutdown) -> Result<Running> {
-    let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    let mut command = Command::new(wish.program);
-    command
-        .args(wish.arguments)
-        .env_clear()
-        .envs(inherited)
-        .envs(wish.environment.iter().map(|(name, value)| (name, value)))
-        .current_dir(if wish.folder.as_os_str().is_empty() { std::path::Path::new(".") } else { wish.folder })
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A terminal's Ctrl-C is for the host, which ends its children itself.
-        .process_group(0)
-        .kill_on_drop(true);
-    let problem = |error: std::io::Error| {
+pub async fn start(server: &McpServer, wish: &Wish<'_>, equipment: &Arc<Equipment>) -> Result<Running> {
+    let inherited = INHERITED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+    let named = wish.environment.iter().map(|(name, value)| (name.into(), value.into()));
+    let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(server.name.as_str()));
+    let order = Order {
+        program: wish.program.into(),
+        arguments: wish.arguments.to_vec(),
+        folder: if wish.folder.as_os_str().is_empty() { ".".into() } else { wish.folder.into() },
+        environment: inherited.chain(named).collect(),
+        open_files: None,
+        door: cgroup.as_ref().and_then(|group| group.door().ok()),
+    };
+    let mut child = equipment.spawner()?.spawn(order).await.map_err(|error| {
         let message = format!("cannot start {}: {error}; give the program's whole path in command", wish.program);
         Error::new(Kind::Unavailable, message)
-    };
-    let mut child = command.spawn().map_err(problem)?;
-    let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
+    })?;
+    let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let ward = Ward::of(child, cgroup, equipment.clone());
+    let (Some(input), Some(output), Some(errors)) = streams else {
         return Err(Error::new(Kind::Internal, "a child was started without its streams"));
     };
     let name = server.name.shared();
     // It ends with the child, which the host's end ends.
-    shutdown.spawn("mcp-child-log", async move {
+    equipment.shutdown.spawn("mcp-child-log", async move {
         let mut lines = BufReader::new(errors);
         let mut line = Vec::new();
-        while matches!((&mut lines).take(LINE_BYTES).read_until(b'\n', &mut line).await, Ok(1..)) {
+        while matches!((&mut lines).take(LOGGED_BYTES).read_until(b'\n', &mut line).await, Ok(1..)) {
             tracing::info!(plugin = &*name, "{}", String::from_utf8_lossy(line.trim_ascii_end()));
             line.clear();
         }
     });
-    Ok(Running { child, output, input })
+    let (output, overrun) = Lines::new(output);
+    Ok(Running { ward, output, overrun, input })
+}
+
+/// A child and all that it starts, until it is dropped.
+pub struct Ward {
+    /// None when it is being ended.
+    held: Option<Held>,
+    equipment: Arc<Equipment>,
+}
+
+struct Held {
+    /// Waited for only after its family was found: what has lost its parent is no longer known as its child.
+    child: Child,
+    pid: i32,
+    /// Guards who was seen to belong.
+    family: Arc<Mutex<Family>>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Ward {
+    fn of(child: Child, cgroup: Option<Cgroup>, equipment: Arc<Equipment>) -> Self {
+        let pid = child.id().map_or(0, u32::cast_signed);
+        equipment.guard.keep(format!("+{pid}"));
+        cgroup.iter().for_each(|group| equipment.guard.keep(format!("={}", group.path().display())));
+        let family = Arc::new(Mutex::new(Family::of(pid, start_of(pid).unwrap_or_default())));
+        Self { held: Some(Held { child, pid, family, cgroup }), equipment }
+    }
+
+    /// Remembers who belongs to it, also when they have left its session. Resolves never.
+    pub async fn watch(&self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let table = self.equipment.table().await;
+            if let Some(held) = &self.held {
+                locked(&held.family).members(&table);
+            }
+        }
+    }
+}
+
+impl Drop for Ward {
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        if Handle::try_current().is_err() {
+            // The runtime is at its end: the child is ended as it is dropped, and the guard does the rest.
+            return;
+        }
+        let equipment = self.equipment.clone();
+        self.equipment.shutdown.spawn("mcp-child-end", end(held, equipment));
+    }
+}
+
+/// Ends a child with all that it has started; the guard forgets it when nothing is left.
+async fn end(held: Held, equipment: Arc<Equipment>) {
+    let Held { mut child, pid, family, cgroup } = held;
+    let group = cgroup.as_ref().map(Cgroup::members).unwrap_or_default();
+    let ended = blocking(move || {
+        let mut family = locked(&family);
+        family.include(group);
+        family.kill()
+    });
+    let is_empty = ended.await == Some(true);
+    // It was killed; who is not dead by now hangs in the kernel, and the guard keeps an eye on it.
+    let _ = tokio::time::timeout(LOOK_EVERY, child.wait()).await;
+    if let Some(group) = cgroup {
+        group.kill();
+        for _try in 0..CLOSES {
+            if group.close() {
+                equipment.guard.release(&format!("={}", group.path().display()));
+                break;
+            }
+            sleep(CLOSE_EVERY).await;
+        }
+    }
+    if is_empty {
+        equipment.guard.release(&format!("+{pid}"));
+    }
+}
+
+fn locked(family: &Mutex<Family>) -> MutexGuard<'_, Family> {
+    family.lock().unwrap_or_else(PoisonError::into_inner)
 }

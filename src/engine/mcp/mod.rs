@@ -3,9 +3,10 @@
 //! This engine speaks MCP as a client, over a child's standard streams or over HTTP; the protocol is `rmcp`'s. It must
 //! never pass on a credential of this host or of its callers.
 
-pub mod child; // 2.10
 pub mod content; // 2.10
 pub mod http; // 2.10
+pub mod lines; // 2.10
+pub mod child; // 2.11
 pub mod relay; // 2.11
 pub mod tool; // 2.11
 pub mod server; // 2.12

@@ -19,7 +19,6 @@ use rmcp::service::{
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -27,9 +26,11 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::manifest::Manifest;
 use crate::base::mcp_servers::{McpServer, Way};
 use crate::base::shutdown::Shutdown;
-use crate::engine::mcp::child::{self, Wish};
+use crate::engine::mcp::child::{self, Ward, Wish};
 use crate::engine::mcp::http::HttpClient;
+use crate::engine::mcp::lines::Overrun;
 use crate::engine::mcp::tool::{Line, offered};
+use crate::engine::process::equipment::Equipment;
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::{Draft, Engine, Registry};
 
@@ -50,6 +51,8 @@ pub struct Place {
     pub registry: Registry,
     /// What ends it.
     pub shutdown: Shutdown,
+    /// What starts child processes and ends them.
+    pub equipment: Arc<Equipment>,
 }
 
 /// Mounts servers, each in a task of its own, until the host stops. Returns at once, with what resolves for each when its
@@ -78,7 +81,8 @@ struct Connection {
     /// Whether it tells of changes only those who ask for it.
     must_listen: bool,
     /// Dropped with the connection, which ends it.
-    _child: Option<Child>,
+    ward: Option<Ward>,
+    overrun: Overrun,
     ear: Ear,
 }
 
@@ -147,15 +151,23 @@ impl Life {
         };
         tracing::info!(plugin = self.server.name.as_str(), "the MCP server is there");
         tried.take().map(|tried| tried.send(()));
-        let Connection { service, peer, must_listen, ear, _child } = connection;
+        let Connection { service, peer, must_listen, ear, ward, overrun } = connection;
         let mut gone = std::pin::pin!(service.waiting());
         let mut listening = std::pin::pin!(listen(&peer, &ear));
+        let mut watching = std::pin::pin!(async {
+            match &ward {
+                Some(ward) => ward.watch().await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
             tokio::select! {
                 () = ear.list_changed.notified() => {}
                 () = &mut listening, if must_listen => continue,
+                () = &mut watching => continue,
                 _ = &mut gone => {
-                    return (Stage::Run, Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again"));
+                    let gone = || Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again");
+                    return (Stage::Run, overrun.error().unwrap_or_else(gone));
                 }
             }
             match timeout(START_TIME, self.commit(&peer, &ear)).await.unwrap_or_else(|_| Err(late())) {
@@ -183,13 +195,15 @@ impl Life {
         let ear = Ear::default();
         let refused =
             |error: &dyn std::fmt::Display| Error::new(Kind::Upstream, format!("the MCP server refuses: {error}"));
-        let (service, child) = match &self.server.way {
+        let (service, ward, overrun) = match &self.server.way {
             Way::Command { program, arguments, environment, folder } => {
                 let wish = Wish { program, arguments, environment, folder };
-                let child = child::start(&self.server, &wish, &self.place.shutdown)?;
-                let transport = AsyncRwTransport::new(child.output, child.input);
+                let child = child::start(&self.server, &wish, &self.place.equipment).await?;
+                // What is too long ends what is read before this would leave it out without a word.
+                let transport = AsyncRwTransport::new(child.output, child.input).with_max_line_length(usize::MAX);
                 let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
-                (service.map_err(|error| refused(&error))?, Some(child.child))
+                let service = service.map_err(|error| child.overrun.error().unwrap_or_else(|| refused(&error)))?;
+                (service, Some(child.ward), child.overrun)
             }
             Way::Http { url, headers } => {
                 let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
@@ -203,10 +217,10 @@ impl Life {
                 }
                 let transport = StreamableHttpClientTransport::with_client(HttpClient::new(url.scheme())?, config);
                 let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
-                (service.map_err(|error| refused(&error))?, None)
+                (service.map_err(|error| refused(&error))?, None, Overrun::default())
             }
         };
-        Ok(Connection { peer: service.peer().clone(), service, must_listen, _child: child, ear })
+        Ok(Connection { peer: service.peer().clone(), service, must_listen, ward, overrun, ear })
     }
 
     /// Commits the tools that the server has now, in place of those that it had.

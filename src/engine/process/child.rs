@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::future::Future;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -19,13 +19,14 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::base::error::{Error, Kind, Result};
 use crate::engine::process::cgroup::{Cgroup, Enforced};
 use crate::engine::process::equipment::{Equipment, blocking};
-use crate::engine::process::family::{Entry, Family, Usage, start_of, usage};
+use crate::engine::process::family::{Usage, usage};
+use crate::engine::process::household::Household;
 use crate::engine::process::leftovers::Trace;
 use crate::engine::process::log::{ChildLog, Stream, escaped};
-use crate::engine::process::manifest::{ChildLimits, ChildManifest};
-use crate::engine::process::port::{Found, look};
+use crate::engine::process::manifest::{ChildLimits, ChildManifest, most_open_files};
+use crate::engine::process::port::{Found, Listener};
 use crate::engine::process::ready::{Ear, Heard};
-use crate::engine::process::spawn::Order;
+use crate::engine::process::spawn::{Order, Spawned};
 
 /// So much of what it last wrote to standard error is kept for messages, in bytes.
 const LAST_WORDS_BYTES: usize = 4 << 10;
@@ -42,12 +43,10 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 pub struct Child {
     plugin: Arc<str>,
     process: tokio::process::Child,
-    /// Its process id, which is that of its session and its group, too.
-    pub pid: i32,
+    /// Its process and all that it has started.
+    pub household: Arc<Household>,
     /// The key with which the host signs what it says of callers: base64url text.
     pub key: Arc<str>,
-    family: Arc<Mutex<Family>>,
-    cgroup: Option<Arc<Cgroup>>,
     enforced: Enforced,
     limits: ChildLimits,
     ear: Arc<Mutex<Ear>>,
@@ -70,22 +69,19 @@ impl Child {
             blocking(move || check(&manifest)).await.unwrap_or(Ok(()))?;
         }
         let plugin = manifest.id.shared();
-        let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin)).map(Arc::new);
+        let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin));
         let enforced = cgroup
             .as_ref()
             .map(|group| group.limit(manifest.limits.memory_bytes, manifest.limits.processes))
             .unwrap_or_default();
-        let order = order(equipment, manifest, cgroup.as_deref())?;
+        let order = order(equipment, manifest, cgroup.as_ref())?;
         let shown = order.program.display().to_string();
-        let mut process = equipment.spawner()?.spawn(order).await.map_err(|error| {
+        let Spawned { mut process, mark } = equipment.spawner()?.spawn(order).await.map_err(|error| {
             let message = format!("cannot start {shown} of plugin {plugin}: {error}");
             Error::new(Kind::Upstream, message).with_source(error)
         })?;
         let pid = process.id().map_or(0, u32::cast_signed);
-        // It is not waited for yet, so that it is there at least as what is left of it.
-        let started = start_of(pid).unwrap_or_default();
-        equipment.guard.keep(format!("+{pid}"));
-        cgroup.iter().for_each(|group| equipment.guard.keep(format!("={}", group.path().display())));
+        let household = Arc::new(Household::open(pid, mark, cgroup, equipment.guard.clone()));
         let key = new_key()?;
         if let Some(input) = process.stdin.take() {
             equipment.shutdown.spawn("child-key", hand_over(input, key.clone()));
@@ -96,10 +92,8 @@ impl Child {
         let mut child = Self {
             plugin,
             process,
-            pid,
+            household,
             key,
-            family: Arc::new(Mutex::new(Family::of(pid, started))),
-            cgroup,
             enforced,
             limits: manifest.limits,
             ear,
@@ -109,21 +103,20 @@ impl Child {
             writing: None,
             equipment: equipment.clone(),
         };
-        child.write_down(started);
+        child.write_down();
         Ok(child)
     }
 
-    /// Resolves with the port when the child is ready and may be asked there, at most [`Limits::ready_time`] after this
+    /// Resolves with the port, and the socket there, when the child is ready and may be asked, at most [`Limits::ready_time`] after this
     /// call. It does not end when the child does. To be called once.
     ///
     /// [`Limits::ready_time`]: crate::base::settings::Limits::ready_time
     ///
     /// # Errors
     /// `Upstream`: it did not get ready in time, or what it says cannot be; the message says which.
-    pub fn readiness(&mut self) -> impl Future<Output = Result<u16>> + Send + use<> {
-        let (heard, ear, family) = (self.heard.take(), self.ear.clone(), self.family.clone());
+    pub fn readiness(&mut self) -> impl Future<Output = Result<(u16, Listener)>> + Send + use<> {
+        let (heard, ear, household) = (self.heard.take(), self.ear.clone(), self.household.clone());
         let (equipment, plugin) = (self.equipment.clone(), self.plugin.clone());
-        let cgroup = self.cgroup.clone();
         async move {
             let limit = equipment.limits.ready_time;
             let wrong =
@@ -142,7 +135,7 @@ impl Child {
                 Ok(Heard::Ready(port)) if port == equipment.port() => Err(wrong(format!(
                     "port {port}, which its ready line names, is the host's own: let it listen on port 0"
                 ))),
-                Ok(Heard::Ready(port)) => listening(port, family, cgroup).await.map_err(wrong),
+                Ok(Heard::Ready(port)) => listening(port, household).await.map_err(wrong),
                 Ok(Heard::Never(text)) => Err(wrong(text)),
                 Ok(Heard::Nothing) | Err(_) => {
                     let almost = ear.lock().unwrap_or_else(PoisonError::into_inner).almost().map(ToOwned::to_owned);
@@ -167,7 +160,7 @@ impl Child {
     /// Looks at what it and its own use. Gives the limit that it has broken, as a text that names limit and use.
     pub async fn measure(&self) -> (Usage, Option<String>) {
         let table = self.equipment.table().await;
-        let used = usage(&self.family().members(&table));
+        let used = usage(&self.household.members(&table));
         let over = |limit: Option<u64>, enforced: bool, used: u64| limit.filter(|limit| !enforced && used > *limit);
         let broken = over(self.limits.memory_bytes, self.enforced.memory, used.memory_bytes)
             .map(|limit| format!("its processes use {} bytes of memory, its limit is {limit}", used.memory_bytes))
@@ -182,8 +175,9 @@ impl Child {
     pub async fn stop(&mut self, grace: Duration) {
         let until = Instant::now() + grace;
         // Now, while it can still be seen who belongs.
-        self.see().await;
-        let group = Pid::from_raw(self.pid);
+        let household = self.household.clone();
+        let _ = blocking(move || household.look()).await;
+        let group = Pid::from_raw(self.household.pid);
         if let Some(group) = group {
             // It fails only when the group has ended.
             let _ = kill_process_group(group, Signal::TERM);
@@ -197,14 +191,8 @@ impl Child {
 
     /// Ends all of it at once, and lets go of what it held. Returns when nothing of it runs.
     pub async fn bury(&mut self) {
-        let (family, cgroup) = (self.family.clone(), self.cgroup.clone());
-        let ended = blocking(move || {
-            cgroup.iter().for_each(|group| group.kill());
-            let mut family = family.lock().unwrap_or_else(PoisonError::into_inner);
-            family.include(cgroup.iter().flat_map(|group| group.members()));
-            family.kill()
-        });
-        if ended.await != Some(true) {
+        let household = self.household.clone();
+        if blocking(move || household.kill()).await != Some(true) {
             tracing::error!(plugin = &*self.plugin, "processes of this plugin could not be ended");
         }
         let _ = self.process.wait().await;
@@ -236,24 +224,15 @@ impl Child {
 
     /// Why it ended, as far as the kernel has a part in it.
     pub fn ran_out_of_memory(&self) -> bool {
-        self.enforced.memory && self.cgroup.as_ref().is_some_and(|group| group.ran_out_of_memory())
-    }
-
-    /// Remembers who belongs to it.
-    async fn see(&self) {
-        let (family, cgroup) = (self.family.clone(), self.cgroup.clone());
-        let _ = blocking(move || members(&family, cgroup.as_deref())).await;
-    }
-
-    fn family(&self) -> MutexGuard<'_, Family> {
-        self.family.lock().unwrap_or_else(PoisonError::into_inner)
+        self.enforced.memory && self.household.cgroup.as_ref().is_some_and(Cgroup::ran_out_of_memory)
     }
 
     /// For the host after this one; nothing waits for it.
-    fn write_down(&mut self, started: u64) {
+    fn write_down(&mut self) {
         let (equipment, plugin) = (self.equipment.clone(), self.plugin.clone());
-        let cgroup = self.cgroup.as_ref().map(|group| group.path().display().to_string());
-        let trace = Trace { pid: self.pid, started, cgroup };
+        let Household { pid, started, mark, cgroup, .. } = &*self.household;
+        let cgroup = cgroup.as_ref().map(|group| group.path().display().to_string());
+        let trace = Trace { pid: *pid, started: *started, mark: Some(*mark), cgroup };
         self.writing = Some(self.equipment.shutdown.spawn("child-trace", async move {
             let written = blocking(move || equipment.leftovers.add(&plugin, trace)).await;
             if let Some(Err(error)) = written {
@@ -267,15 +246,14 @@ impl Child {
             // In the right order: what is written last is what is read.
             let _ = writing.await;
         }
-        self.equipment.guard.release(&format!("+{}", self.pid));
-        if let Some(group) = &self.cgroup {
+        if let Some(group) = &self.household.cgroup {
             let until = Instant::now() + DRAIN_TIME;
             while !group.close() && Instant::now() < until {
                 sleep(STEP).await;
             }
-            self.equipment.guard.release(&format!("={}", group.path().display()));
         }
-        let (equipment, plugin, pid) = (self.equipment.clone(), self.plugin.clone(), self.pid);
+        self.household.release();
+        let (equipment, plugin, pid) = (self.equipment.clone(), self.plugin.clone(), self.household.pid);
         let written = blocking(move || equipment.leftovers.remove(&plugin, pid)).await;
         if let Some(Err(error)) = written {
             tracing::warn!("{error}");
@@ -316,7 +294,7 @@ fn order(equipment: &Equipment, manifest: &ChildManifest, cgroup: Option<&Cgroup
         arguments: manifest.command.iter().skip(1).map(whole).collect(),
         folder: folder.clone(),
         environment: surroundings.environment(manifest.id.as_str()),
-        open_files: manifest.limits.open_files,
+        open_files: manifest.limits.open_files.map(|files| files.min(most_open_files())),
         door: cgroup.and_then(|group| group.door().ok()),
     })
 }
@@ -371,31 +349,17 @@ async fn hand_over(mut input: ChildStdin, key: Arc<str>) {
 }
 
 /// Waits until the child listens at the port that it has named. The error says what is wrong with it.
-async fn listening(
-    port: u16,
-    family: Arc<Mutex<Family>>,
-    cgroup: Option<Arc<Cgroup>>,
-) -> std::result::Result<u16, String> {
+async fn listening(port: u16, household: Arc<Household>) -> std::result::Result<(u16, Listener), String> {
     let until = Instant::now() + LISTEN_TIME;
     loop {
-        let (family, cgroup) = (family.clone(), cgroup.clone());
-        let found = blocking(move || {
-            let members: Vec<i32> = members(&family, cgroup.as_deref()).iter().map(|entry| entry.pid).collect();
-            look(port, &members)
-        });
-        match found.await {
-            Some(Found::Good) => return Ok(port),
-            Some(Found::Bad(text)) => return Err(text),
-            Some(Found::Nobody) if Instant::now() < until => sleep(STEP).await,
+        let household = household.clone();
+        match blocking(move || household.owns(port)).await {
+            Some((Found::Good, Some(listener))) => return Ok((port, listener)),
+            Some((Found::Bad(text), _)) => return Err(text),
+            Some(_) if Instant::now() < until => sleep(STEP).await,
             _ => return Err(format!("nobody listens at port {port}, which its ready line names")),
         }
     }
-}
-
-fn members(family: &Mutex<Family>, cgroup: Option<&Cgroup>) -> Vec<Entry> {
-    let mut family = family.lock().unwrap_or_else(PoisonError::into_inner);
-    family.include(cgroup.into_iter().flat_map(Cgroup::members));
-    family.members(&crate::engine::process::family::Table::read())
 }
 
 fn new_key() -> Result<Arc<str>> {

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::engine::process::equipment::{Equipment, blocking};
-use crate::engine::process::family::{Family, start_of};
+use crate::engine::process::household::Household;
 use crate::engine::process::job_log::JobLog;
-use crate::engine::process::spawn::Order;
+use crate::engine::process::spawn::{Order, Spawned};
 
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -68,8 +68,7 @@ impl Step {
 
     async fn finish(&self, watch: Watch<'_>, keep: Option<usize>) -> Result<Vec<u8>> {
         let log = watch.log;
-        let mut child = self.spawn(watch.equipment).await?;
-        let mut group = Group::of(&child, watch.equipment.clone());
+        let (mut child, mut group) = self.spawn(watch.equipment).await?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut said = pin!(async { tokio::join!(read(stdout, log, keep), read(stderr, log, None)).0 });
         let mut waited = pin!(self.wait(&mut child, &mut group, watch.equipment));
@@ -102,16 +101,15 @@ impl Step {
             group.send(Signal::TERM);
             let _ = timeout(GRACE, child.wait()).await;
         }
-        let family = group.end();
-        if outcome.is_err() {
-            let _ = child.wait().await;
+        if let Some(household) = group.end() {
+            // Those that have left its group.
+            blocking(move || household.end()).await;
         }
-        // Those of its session that have left its group.
-        blocking(move || family.map(|mut family| family.kill())).await;
+        let _ = child.wait().await;
         outcome
     }
 
-    async fn spawn(&self, equipment: &Equipment) -> Result<Child> {
+    async fn spawn(&self, equipment: &Arc<Equipment>) -> Result<(Child, Group)> {
         let order = Order {
             program: self.program.clone(),
             arguments: self.arguments.clone(),
@@ -120,10 +118,13 @@ impl Step {
             open_files: None,
             door: None,
         };
-        let mut child = equipment.spawner()?.spawn(order).await.map_err(|error| self.not_started(error))?;
+        let Spawned { process: mut child, mark } =
+            equipment.spawner()?.spawn(order).await.map_err(|error| self.not_started(error))?;
+        let pid = child.id().map_or(0, u32::cast_signed);
+        let group = Group(Some(Household::open(pid, mark, None, equipment.guard.clone())));
         // There is nobody to answer a question.
         drop(child.stdin.take());
-        Ok(child)
+        Ok((child, group))
     }
 
     fn not_started(&self, error: std::io::Error) -> Error {
@@ -144,31 +145,18 @@ impl Step {
     }
 }
 
-/// The process group and the session of a command, which are ended when this is dropped.
-struct Group {
-    pid: Option<Pid>,
-    family: Option<Family>,
-    equipment: Arc<Equipment>,
-}
+/// The processes of a command, which are ended when this is dropped.
+struct Group(Option<Household>);
 
 impl Group {
-    fn of(child: &Child, equipment: Arc<Equipment>) -> Self {
-        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let family = pid.and_then(|pid| Some(Family::of(pid.as_raw_pid(), start_of(pid.as_raw_pid())?)));
-        Self { pid, family, equipment }
-    }
-
-    /// Ends the group with KILL, once: its id may be another's afterwards. Gives what else there may be of it.
-    fn end(&mut self) -> Option<Family> {
+    /// Ends the group with KILL, once: its id may be another's afterwards. Gives all that there may be of it.
+    fn end(&mut self) -> Option<Household> {
         self.send(Signal::KILL);
-        if let Some(pid) = self.pid.take() {
-            self.equipment.guard.release(&format!("+{}", pid.as_raw_pid()));
-        }
-        self.family.take()
+        self.0.take()
     }
 
     fn send(&self, signal: Signal) {
-        if let Some(group) = self.pid {
+        if let Some(group) = self.0.as_ref().and_then(|household| Pid::from_raw(household.pid)) {
             // It fails when nobody of the group is left.
             let _ = kill_process_group(group, signal);
         }
@@ -177,7 +165,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.end();
+        if let Some(household) = self.end() {
+            // Milliseconds, where a job is broken off: rare.
+            household.end();
+        }
     }
 }
 

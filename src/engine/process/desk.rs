@@ -14,8 +14,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::name::PluginId;
 use crate::engine::process::family::Usage;
+use crate::engine::process::household::Household;
 use crate::engine::process::log::ChildLog;
 use crate::engine::process::manifest::ChildManifest;
+use crate::engine::process::port::{Found, Listener, listener};
 use crate::kernel::fault::Stage;
 
 /// Wishes that may wait for a child's task; more are answered `Busy`.
@@ -59,6 +61,10 @@ impl State {
 
 /// A run that can be asked.
 pub struct Live {
+    /// Its processes.
+    pub household: Arc<Household>,
+    /// Guards the socket at which it is reached.
+    pub listener: Mutex<Listener>,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     /// Which run it is.
@@ -67,6 +73,33 @@ pub struct Live {
     pub key: Arc<str>,
     /// Whether it has answered a request.
     pub answered: Arc<AtomicBool>,
+}
+
+impl Live {
+    /// Whether the socket that takes a connection at its port now is the one that it was found to have there. Takes
+    /// microseconds.
+    pub fn is_reached(&self) -> bool {
+        listener(self.port) == Some(*self.known())
+    }
+
+    /// Looks whether one of its processes has opened another socket there. Takes milliseconds.
+    ///
+    /// # Errors
+    /// What is wrong, as a part of a sentence.
+    pub fn find_again(&self) -> std::result::Result<(), String> {
+        match self.household.owns(self.port) {
+            (Found::Good, Some(listener)) => {
+                *self.known() = listener;
+                Ok(())
+            }
+            (Found::Bad(text), _) => Err(text),
+            _ => Err(format!("nobody listens at port {} any more", self.port)),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Listener> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is known of a child.

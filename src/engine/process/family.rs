@@ -1,14 +1,23 @@
 //! Which processes belong to a child: its own and all that they start, also in groups and sessions of their own.
 //!
-//! A process belongs when it is in a session that the child or one of its own opened, when one that belongs started it,
-//! or when it was seen to belong before. What opens a session of its own and loses its parent between two looks is found
-//! by its control group alone.
+//! A process belongs when it carries the child's mark, which all that it starts inherit, whatever session they open and
+//! whoever their parent is then. One that has wiped off the mark belongs when it is in a session that the child or one of
+//! its own opened, when one that belongs started it, or when it was seen to belong before.
 
 use std::collections::HashMap;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 
+use crate::base::error::{Error, Kind, Result};
 use crate::engine::process::stat::Stat;
+
+/// What the processes of one run of a child are known by: their soft limit of resident memory.
+///
+/// Linux has had no use for that limit since 2.4.30 (getrlimit(2)), every process inherits it, and everybody may read it
+/// in `/proc/PID/stat`. As a number of bytes it is more than any machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark(u64);
 
 /// One process that runs; what has ended and was not waited for yet is none.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +28,8 @@ pub struct Entry {
     session: i32,
     /// When it started, in clock ticks since the machine did: with the id it names one process.
     pub started: u64,
+    /// Its soft limit of resident memory, perhaps a mark.
+    limit_bytes: u64,
     memory_bytes: u64,
     ticks: u64,
 }
@@ -44,10 +55,38 @@ pub struct Usage {
 /// The processes of one run of a child.
 #[derive(Debug)]
 pub struct Family {
+    /// None for those of a host that did not know marks.
+    mark: Option<Mark>,
     /// The sessions that it opened, the child's own first; by their id, with the start of the process that opened it.
     sessions: HashMap<i32, u64>,
     /// Those that were seen to belong, with their start.
     known: HashMap<i32, u64>,
+}
+
+impl Mark {
+    /// The least number that is a mark, in bytes.
+    const LEAST: u64 = 1 << 62;
+
+    /// A mark that no other process carries.
+    ///
+    /// # Errors
+    /// `Internal`: the system gives no random bytes.
+    pub fn new() -> Result<Self> {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes)
+            .map_err(|error| Error::new(Kind::Internal, format!("the system gives no random bytes: {error}")))?;
+        Ok(Self(Self::LEAST | u64::from_le_bytes(bytes) >> 2))
+    }
+
+    /// The soft limit of resident memory that carries it, in bytes.
+    pub fn limit_bytes(self) -> u64 {
+        self.0
+    }
+
+    /// What the guard is told of all that carry it.
+    pub fn item(self) -> String {
+        format!("%{}", self.0)
+    }
 }
 
 impl Table {
@@ -59,6 +98,7 @@ impl Table {
             parent: stat.parent,
             session: stat.session,
             started: stat.started,
+            limit_bytes: stat.limit_bytes,
             memory_bytes: stat.pages * page_bytes,
             ticks: stat.ticks,
         };
@@ -86,8 +126,8 @@ pub fn start_of(pid: i32) -> Option<u64> {
 
 impl Family {
     /// The family of a process that opened a session of its own.
-    pub fn of(leader: i32, started: u64) -> Self {
-        Self { sessions: HashMap::from([(leader, started)]), known: HashMap::from([(leader, started)]) }
+    pub fn of(leader: i32, started: u64, mark: Option<Mark>) -> Self {
+        Self { mark, sessions: HashMap::from([(leader, started)]), known: HashMap::from([(leader, started)]) }
     }
 
     /// Those that run, as `table` has them; what is new is remembered.
@@ -96,6 +136,9 @@ impl Family {
         self.known.retain(|pid, started| table.entries.get(pid).is_some_and(|entry| entry.started == *started));
         // An id that came into other hands is no session of ours any more.
         self.sessions.retain(|id, started| table.entries.get(id).is_none_or(|entry| entry.started == *started));
+        let mark = self.mark;
+        let is_marked = |entry: &&Entry| mark.is_some_and(|mark| entry.limit_bytes == mark.limit_bytes());
+        self.known.extend(table.entries.values().filter(is_marked).map(|entry| (entry.pid, entry.started)));
         loop {
             let mut more = Vec::new();
             for entry in table.entries.values().filter(|entry| !self.known.contains_key(&entry.pid)) {

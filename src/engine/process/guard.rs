@@ -1,7 +1,7 @@
 //! The guard: a small process of ours that ends every child when the host is gone, however the host went.
 //!
-//! It is a shell that reads from a pipe: `+ID` for a session to end, `=PATH` for a control group, `-…` when either is
-//! gone. The pipe closes when the host ends, be it by KILL; then the guard ends all that it was told, until none is left.
+//! It is a shell that reads from a pipe: `+ID` for a session to end, `%MARK` for all that carry a mark, `=PATH` for a
+//! control group, `-…` when one of them is gone. The pipe closes when the host ends, be it by KILL; then the guard ends all that it was told, until none is left.
 //! A shell, because it is on every machine, begins in a millisecond and is in no way a copy of the host: a fork of a
 //! process with threads is delicate and keeps the host's memory, a second interpreter is slow and large.
 
@@ -22,7 +22,7 @@ list=" "
 while IFS= read -r line; do
   word=${line#?}
   case $line in
-    [+=]*) list="$list$line " ;;
+    [+=%]*) list="$list$line " ;;
     -*) while :; do case $list in *" $word "*) list="${list%%" $word "*} ${list#*" $word "}" ;; *) break ;; esac; done ;;
   esac
 done
@@ -40,7 +40,7 @@ while [ $round -lt 100 ]; do
     pid=${stat%% *}
     set -- ${stat##*) }
     case $1 in Z|X) continue ;; esac
-    case $list in *" +$4 "*) kill -KILL "$pid" && found=1 ;; esac
+    case $list in *" +$4 "* | *" %${23} "*) kill -KILL "$pid" && found=1 ;; esac
   done 2>/dev/null
   [ $found = 0 ] && break
   round=$((round + 1))
@@ -68,26 +68,26 @@ struct Running {
 }
 
 impl Guard {
-    /// The pipe, into which a child that begins writes its own line.
+    /// Sees to it that its process runs. To be called before a child begins.
     ///
     /// # Errors
     /// `Internal`: the system gives no pipe or no process.
-    pub fn pipe(&self) -> Result<OwnedFd> {
-        let problem = |error: io::Error| {
-            Error::new(Kind::Internal, format!("cannot start the guard of child processes: {error}")).with_source(error)
-        };
+    pub fn wake(&self) -> Result<()> {
         let mut post = self.post();
         if post.running.as_mut().is_none_or(|running| !matches!(running.process.try_wait(), Ok(None))) {
-            let running = start().map_err(problem)?;
+            let running = start().map_err(|error| {
+                let message = format!("cannot start the guard of child processes: {error}");
+                Error::new(Kind::Internal, message).with_source(error)
+            })?;
             for item in &post.items {
                 running.tell(item);
             }
             post.running = Some(running);
         }
-        post.running.as_ref().map_or(Err(io::ErrorKind::BrokenPipe.into()), |it| it.pipe.try_clone()).map_err(problem)
+        Ok(())
     }
 
-    /// Has an item ended with the host: `+ID` is a session, `=PATH` a control group.
+    /// Has an item ended with the host: `+ID` is a session, `%MARK` all that carries a mark, `=PATH` a control group.
     pub fn keep(&self, item: String) {
         let mut post = self.post();
         post.running.iter().for_each(|running| running.tell(&item));

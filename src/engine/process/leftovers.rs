@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
 use crate::engine::process::cgroup::Cgroup;
-use crate::engine::process::family::{Family, Table};
+use crate::engine::process::family::{Family, Mark, Table};
 use crate::kernel::store::Store;
 
-/// The file: `{"boot": "…", "children": {"<plugin>": {"pid", "started", "cgroup"}}}`.
+/// The file: `{"boot": "…", "children": {"<plugin>": {"pid", "started", "mark", "cgroup"}}}`.
 const FILE: &str = "children.json";
 
 /// The list of children. It must not be used by two hosts at once: the home folder's lock sees to that.
@@ -39,6 +39,9 @@ pub struct Trace {
     pub pid: i32,
     /// Its start, in clock ticks since the machine's.
     pub started: u64,
+    /// What it and its own carry.
+    #[serde(default)]
+    pub mark: Option<Mark>,
     /// Its control group, where it has one.
     pub cgroup: Option<String>,
 }
@@ -91,7 +94,7 @@ impl Leftovers {
 
 /// Ends a child of an earlier host, and says whether anything of it ran.
 fn end(trace: &Trace) -> bool {
-    let mut family = Family::of(trace.pid, trace.started);
+    let mut family = Family::of(trace.pid, trace.started, trace.mark);
     let ran = !family.members(&Table::read()).is_empty();
     if let Some(cgroup) = trace.cgroup.as_deref().map(|path| Cgroup::left(Path::new(path))) {
         cgroup.kill();

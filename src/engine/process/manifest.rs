@@ -196,7 +196,7 @@ impl Fields<'_> {
                 _ => Restart::Always,
             },
             limits: self.limits()?,
-            notes: self.notes(),
+            notes: self.notes()?,
         })
     }
 
@@ -336,15 +336,30 @@ impl Fields<'_> {
         Ok(read)
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Result<Vec<String>> {
         let unknown = self.fields.keys().filter(|field| !FIELDS.contains(&field.as_str()));
-        unknown.map(|field| format!("{}: field {field:?} means nothing to this host", self.file)).collect()
+        let mut notes: Vec<String> =
+            unknown.map(|field| format!("{}: field {field:?} means nothing to this host", self.file)).collect();
+        let most = most_open_files();
+        if let Some(files) = self.limits()?.open_files.filter(|files| *files > most) {
+            notes.push(format!(
+                "{}: field \"limits.open_files\" is {files}: this host may give no process more than {most}, and so many \
+                 it gets; raise the host's own hard limit (`ulimit -Hn`) for more",
+                self.file
+            ));
+        }
+        Ok(notes)
     }
 
     fn wrong(&self, field: &str, came: Option<&Value>, expected: &str) -> Error {
         let came = came.map_or_else(|| "missing".to_owned(), shown);
         Error::new(Kind::Invalid, format!("{}: field {field:?} is {came}: expected {expected}", self.file))
     }
+}
+
+/// How many files this host may let a process have open: its own hard limit.
+pub fn most_open_files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 fn is_forbidden(variable: &str) -> bool {

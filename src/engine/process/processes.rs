@@ -25,7 +25,7 @@ use crate::kernel::registry::Registry;
 use crate::kernel::secrets::Secrets;
 use crate::kernel::store::Store;
 use crate::kernel::switches::Switches;
-use crate::kernel::upstream::{Standing, Starting, Upstream, Upstreams};
+use crate::kernel::upstream::{Confirming, Standing, Starting, Upstream, Upstreams};
 
 /// The folder of the children's logs, in the home folder.
 const LOGS: &str = "logs";
@@ -357,6 +357,25 @@ impl Upstreams for Processes {
     fn now(&self, plugin: &str) -> Option<Result<Upstream>> {
         let desk = self.desk(plugin).ok()?;
         desk.live().map(|live| self.upstream(&desk, &live))
+    }
+
+    fn confirm<'a>(&'a self, upstream: &'a Upstream) -> Confirming<'a> {
+        let plugin = upstream.plugin.as_str();
+        let live = self.desk(plugin).ok().and_then(|desk| desk.live()).filter(|live| live.run == upstream.run);
+        let Some(live) = live else {
+            let error = Error::new(Kind::Unavailable, format!("the server of plugin {plugin} has ended meanwhile"));
+            return Box::pin(ready(Err(error.blame(upstream.plugin.shared()))));
+        };
+        if live.is_reached() {
+            return Box::pin(ready(Ok(())));
+        }
+        Box::pin(async move {
+            let found = blocking(move || live.find_again()).await;
+            found.unwrap_or_else(|| Err("the host ends".to_owned())).map_err(|why| {
+                let message = format!("the server of plugin {plugin} was not asked: {why}");
+                Error::new(Kind::Upstream, message).blame(upstream.plugin.shared())
+            })
+        })
     }
 
     fn standing(&self, plugin: &str) -> Standing {

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::engine::process::family::Mark;
 use crate::engine::process::guard::Guard;
 
 /// The variables of the host's environment that a child gets, besides those that begin with [`PREFIX`].
@@ -42,9 +43,17 @@ pub struct Order {
     pub door: Option<File>,
 }
 
+/// A process that was started.
+pub struct Spawned {
+    /// The process, with a pipe for each of its three streams.
+    pub process: Child,
+    /// What it and all that it starts carry. The guard ends them with the host until it is told that they are gone.
+    pub mark: Mark,
+}
+
 /// Starts processes. When it is dropped its thread ends, and with it every process that it has started.
 pub struct Spawner {
-    orders: Mutex<Sender<(Order, oneshot::Sender<io::Result<Child>>)>>,
+    orders: Mutex<Sender<(Order, oneshot::Sender<io::Result<Spawned>>)>>,
 }
 
 impl Spawner {
@@ -53,11 +62,12 @@ impl Spawner {
     /// # Errors
     /// `Internal`: the system gives no thread.
     pub fn start(handle: Handle, guard: Arc<Guard>) -> Result<Self> {
-        let (orders, taken) = mpsc::channel::<(Order, oneshot::Sender<io::Result<Child>>)>();
+        let (orders, taken) = mpsc::channel::<(Order, oneshot::Sender<io::Result<Spawned>>)>();
         let work = move || {
             for (order, answer) in taken {
                 let _inside = handle.enter();
-                let started = guard.pipe().map_err(io::Error::other).and_then(|pipe| start(order, pipe.as_raw_fd()));
+                let started = guard.wake().and_then(|()| Mark::new()).map_err(io::Error::other);
+                let started = started.and_then(|mark| guarded(order, mark, &guard));
                 // Who has asked may have gone: then the process is ended as it is dropped.
                 let _ = answer.send(started);
             }
@@ -68,11 +78,11 @@ impl Spawner {
         Ok(Self { orders: Mutex::new(orders) })
     }
 
-    /// Starts a process, with a pipe for each of its three streams.
+    /// Starts a process.
     ///
     /// # Errors
     /// What the system says.
-    pub async fn spawn(&self, order: Order) -> io::Result<Child> {
+    pub async fn spawn(&self, order: Order) -> io::Result<Spawned> {
         let (answer, answered) = oneshot::channel();
         let gone = || io::Error::other("the host is ending");
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).send((order, answer)).map_err(|_| gone())?;
@@ -80,8 +90,16 @@ impl Spawner {
     }
 }
 
+/// Starts a process of which the guard knows before it runs.
+fn guarded(order: Order, mark: Mark, guard: &Guard) -> io::Result<Spawned> {
+    let item = mark.item();
+    guard.keep(item.clone());
+    let started = start(order, mark).inspect_err(|_| guard.release(&item));
+    started.map(|process| Spawned { process, mark })
+}
+
 #[expect(unsafe_code, reason = "what a child does between fork and exec can be said in no other way")]
-fn start(order: Order, guard: RawFd) -> io::Result<Child> {
+fn start(order: Order, mark: Mark) -> io::Result<Child> {
     let mut command = std::process::Command::new(&order.program);
     command.args(&order.arguments).current_dir(&order.folder).env_clear().envs(order.environment);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -89,10 +107,10 @@ fn start(order: Order, guard: RawFd) -> io::Result<Child> {
         host: std::process::id().cast_signed(),
         door: order.door.as_ref().map(AsRawFd::as_raw_fd),
         open_files: order.open_files,
-        guard,
+        mark,
     };
     // SAFETY: the closure calls only functions that are safe between fork and exec (signal-safety(7)), on data that was
-    // made before the fork; the two files stay open until `spawn` has returned.
+    // made before the fork; the file stays open until `spawn` has returned.
     unsafe { command.pre_exec(move || beginning.run()) };
     Command::from(command).kill_on_drop(true).spawn()
 }
@@ -100,7 +118,7 @@ fn start(order: Order, guard: RawFd) -> io::Result<Child> {
 /// What a child does before it becomes its program. Everything it needs was made before the fork.
 struct Beginning {
     host: libc::pid_t,
-    guard: RawFd,
+    mark: Mark,
     door: Option<RawFd>,
     open_files: Option<u64>,
 }
@@ -108,7 +126,6 @@ struct Beginning {
 impl Beginning {
     #[expect(unsafe_code, reason = "only plain system calls are safe here")]
     fn run(&self) -> io::Result<()> {
-        let mut line = [0_u8; 16];
         // SAFETY: each call is a plain system call on numbers, or on memory of this function.
         unsafe {
             if libc::setsid() < 0 {
@@ -122,8 +139,12 @@ impl Beginning {
             if libc::getppid() != self.host {
                 libc::_exit(1);
             }
-            let length = session_line(libc::getpid(), &mut line);
-            libc::write(self.guard, line.as_ptr().cast(), length);
+            let mut memory = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            if libc::getrlimit(libc::RLIMIT_RSS, &raw mut memory) == 0 {
+                memory.rlim_cur = self.mark.limit_bytes();
+                // Who may not is known by its session and by its parents.
+                libc::setrlimit(libc::RLIMIT_RSS, &raw const memory);
+            }
             if let Some(door) = self.door {
                 // Without its control group it can still run.
                 libc::write(door, b"0".as_ptr().cast(), 1);
@@ -144,21 +165,6 @@ impl Beginning {
         }
         Ok(())
     }
-}
-
-/// Writes `+PID` and a newline, without memory of its own; gives its length.
-fn session_line(pid: libc::pid_t, line: &mut [u8; 16]) -> usize {
-    let (mut left, mut start) = (pid, line.len() - 1);
-    line[start] = b'\n';
-    while left > 0 && start > 1 {
-        start -= 1;
-        line[start] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    start -= 1;
-    line[start] = b'+';
-    line.copy_within(start.., 0);
-    line.len() - start
 }
 
 /// What a child's environment is made of: the host's own when it started, and nothing of what changes it later.

@@ -26,6 +26,8 @@ pub struct Stat {
     pub started: u64,
     /// Its resident memory, in pages.
     pub pages: u64,
+    /// Its soft limit of resident memory, in bytes.
+    pub limit_bytes: u64,
 }
 
 impl Stat {
@@ -53,7 +55,8 @@ impl Stat {
         let system: u64 = fields.next()?.parse().ok()?;
         let started = fields.nth(6)?.parse().ok()?;
         let pages = fields.nth(1)?.parse().ok()?;
-        Some(Self { pid, has_ended, parent, session, ticks: user + system, started, pages })
+        let limit_bytes = fields.next()?.parse().ok()?;
+        Some(Self { pid, has_ended, parent, session, ticks: user + system, started, pages, limit_bytes })
     }
 }
 
@@ -74,6 +77,7 @@ mod tests {
         let known = Process::myself().and_then(|process| process.stat()).expect("this process");
         let stat = Stat::read(known.pid).expect("this process");
         assert_eq!((stat.parent, stat.session, stat.started), (known.ppid, known.session, known.starttime));
+        assert_eq!(stat.limit_bytes, known.rsslim);
         assert!(!stat.has_ended && stat.pages > 0 && stat.ticks >= known.utime + known.stime);
         assert!(Stat::all().any(|each| (each.pid, each.started) == (stat.pid, stat.started)));
     }
@@ -83,7 +87,9 @@ mod tests {
         let line =
             b"7 (a) S 1) \n\xff) Z 5 6 8 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 900 1000 33 18446744073709551615 1";
         let fields = std::str::from_utf8(behind_name(line).expect("fields")).expect("text");
-        let expected = Stat { pid: 7, has_ended: true, parent: 5, session: 8, ticks: 110, started: 900, pages: 33 };
+        let limit_bytes = u64::MAX;
+        let expected =
+            Stat { pid: 7, has_ended: true, parent: 5, session: 8, ticks: 110, started: 900, pages: 33, limit_bytes };
         assert_eq!(Stat::parse(7, fields), Some(expected));
     }
 }

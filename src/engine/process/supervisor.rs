@@ -11,8 +11,8 @@
 
 use std::pin::pin;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -24,6 +24,7 @@ use crate::engine::process::child::{Child, how_ended};
 use crate::engine::process::desk::{Desk, Live, Reply, State, Wish};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::manifest::Restart;
+use crate::engine::process::port::Listener;
 use crate::engine::process::waiters::{Waiter, Waiters};
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::Registry;
@@ -76,7 +77,7 @@ enum Crowd {
 /// How a run, or a start, came to its end.
 enum Turn {
     Ended(Option<ExitStatus>),
-    Ready(Result<u16>),
+    Ready(Result<(u16, Listener)>),
     Told(Wish),
     Broke(String),
 }
@@ -215,8 +216,8 @@ impl Supervisor {
             Ok(child) => Box::new(child),
             Err(error) => return self.failed(Stage::Startup, error),
         };
-        self.desk.change(|status| status.pid = Some(child.pid));
-        self.desk.log.note(&format!("run {run} started as process {}", child.pid));
+        self.desk.change(|status| status.pid = Some(child.household.pid));
+        self.desk.log.note(&format!("run {run} started as process {}", child.household.pid));
         let mut ready = pin!(child.readiness());
         let turn = loop {
             tokio::select! {
@@ -232,9 +233,9 @@ impl Supervisor {
             }
         };
         match turn {
-            Turn::Ready(Ok(port)) => {
+            Turn::Ready(Ok(place)) => {
                 self.desk.change(|status| status.start_time = Some(began.elapsed()));
-                self.publish(&child, port, run);
+                self.publish(&child, place, run);
                 Next::Serve(child)
             }
             Turn::Ready(Err(error)) => {
@@ -376,8 +377,10 @@ impl Supervisor {
     }
 
     /// Lets requests come.
-    fn publish(&mut self, child: &Child, port: u16, run: u64) {
-        let live = Arc::new(Live { port, run, key: child.key.clone(), answered: Arc::default() });
+    fn publish(&mut self, child: &Child, (port, listener): (u16, Listener), run: u64) {
+        let (household, key) = (child.household.clone(), child.key.clone());
+        let live = Live { household, listener: Mutex::new(listener), port, run, key, answered: Arc::default() };
+        let live = Arc::new(live);
         self.desk.publish(Some(live.clone()));
         self.desk.change(|status| {
             status.state = State::Running;

@@ -16,7 +16,7 @@ use crate::engine::python::bridge::Bridge;
 use crate::engine::python::http_call::HttpJob;
 use crate::engine::python::http_exchange::Exchange;
 use crate::engine::python::http_message::read_whole;
-use crate::engine::python::job::{Handler, Where, lost};
+use crate::engine::python::job::{Asked, Handler, Where, lost};
 use crate::engine::python::mounted::Mounted;
 use crate::engine::python::scope::Scope;
 use crate::engine::python::socket_call::SocketJob;
@@ -80,6 +80,43 @@ impl AsgiApp {
         }
     }
 
+    /// Answers a request whose question another handler was asked first.
+    pub fn go_on(&self, request: Request) -> Answer<Response> {
+        self.run(request, Asked::Again)
+    }
+
+    fn run(&self, request: Request, asked: Asked) -> Answer<Response> {
+        let Request { head, body, mount, caller, socket } = request;
+        let root_path = self.root(&mount);
+        if let Some(mut offer) = socket {
+            let protocols = std::mem::take(&mut offer.protocols);
+            return self.socket(Scope { head, root_path, caller, protocols: Some(protocols) }, offer);
+        }
+        // A client that expects 100 gets it when the app asks for the body, so that a refusal costs it no upload.
+        let (patient, method) = (head.headers.contains_key(EXPECT), head.method.clone());
+        let scope = Scope { head, root_path, caller, protocols: None };
+        let (bridge, handler, shutdown) = (self.bridge.clone(), self.handler.clone(), self.shutdown.clone());
+        Box::pin(async move {
+            let (first, rest) = if patient { (None, Some(body)) } else { read_first(body).await? };
+            let event_loop = bridge.event_loop().clone();
+            let (exchange, response) = Exchange::new(event_loop, handler.facts().plugin.clone(), method, first);
+            let job = HttpJob { exchange: exchange.clone(), scope: Some(scope), asked };
+            bridge.send_as(&handler, Box::new(job), |key| exchange.runs_as(key))?.done();
+            if let Some(rest) = rest {
+                let exchange = exchange.clone();
+                shutdown.spawn("request body", async move {
+                    if !patient || exchange.wanted().await {
+                        pump(rest, exchange).await;
+                    }
+                });
+            }
+            let mut leaving = Leaving { exchange: Some(exchange) };
+            let response = response.await.unwrap_or_else(|_| Err(lost()));
+            leaving.exchange = None;
+            response
+        })
+    }
+
     fn socket(&self, scope: Scope, offer: SocketOffer) -> Answer<Response> {
         let event_loop = self.bridge.event_loop().clone();
         let plugin = self.handler.facts().plugin.clone();
@@ -107,35 +144,7 @@ impl RouteHandler for AsgiApp {
     }
 
     fn answer(&self, request: Request) -> Answer<Response> {
-        let Request { head, body, mount, caller, socket } = request;
-        let root_path = self.root(&mount);
-        if let Some(mut offer) = socket {
-            let protocols = std::mem::take(&mut offer.protocols);
-            return self.socket(Scope { head, root_path, caller, protocols: Some(protocols) }, offer);
-        }
-        // A client that expects 100 gets it when the app asks for the body, so that a refusal costs it no upload.
-        let (patient, method) = (head.headers.contains_key(EXPECT), head.method.clone());
-        let scope = Scope { head, root_path, caller, protocols: None };
-        let (bridge, handler, shutdown) = (self.bridge.clone(), self.handler.clone(), self.shutdown.clone());
-        Box::pin(async move {
-            let (first, rest) = if patient { (None, Some(body)) } else { read_first(body).await? };
-            let event_loop = bridge.event_loop().clone();
-            let (exchange, response) = Exchange::new(event_loop, handler.facts().plugin.clone(), method, first);
-            let job = HttpJob { exchange: exchange.clone(), scope: Some(scope) };
-            bridge.send_as(&handler, Box::new(job), |key| exchange.runs_as(key))?.done();
-            if let Some(rest) = rest {
-                let exchange = exchange.clone();
-                shutdown.spawn("request body", async move {
-                    if !patient || exchange.wanted().await {
-                        pump(rest, exchange).await;
-                    }
-                });
-            }
-            let mut leaving = Leaving { exchange: Some(exchange) };
-            let response = response.await.unwrap_or_else(|_| Err(lost()));
-            leaving.exchange = None;
-            response
-        })
+        self.run(request, Asked::First)
     }
 }
 

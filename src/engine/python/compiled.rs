@@ -12,17 +12,17 @@ use http::request::Parts as Head;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::base::error::Result;
+use crate::engine::plain::taken::{BodyUse, Raw, Source, Value, is_json, path, read};
+use crate::engine::plain::template::Routes;
 use crate::engine::python::asgi::{AsgiApp, read_first};
 use crate::engine::python::bridge::Bridge;
 use crate::engine::python::convert::error_from_python;
 use crate::engine::python::http_message::{bytes_of, header, read_whole};
 use crate::engine::python::job::Handler;
-use crate::engine::python::scope::Scope;
-use crate::engine::python::taken::{BodyUse, Source, Value, is_json, path, read};
-use crate::engine::python::template::Routes;
+use crate::engine::python::scope::{Scope, headers_list};
 use crate::kernel::call::{Body, Caller, Request, Response};
 use crate::kernel::handler::{Answer, RouteHandler, RouteNote};
 
@@ -145,10 +145,11 @@ impl RouteHandler for CompiledMount {
             if !is_sure {
                 return app.answer(kept.request()).await;
             }
+            // The question was counted when the compiled handler was asked.
             match ask(&bridge, &app, &route, values, &kept).await? {
                 Outcome::Done(response) => Ok(response),
-                Outcome::Whole => app.answer(kept.request()).await,
-                Outcome::App(app) => app.answer(kept.request()).await,
+                Outcome::Whole => app.go_on(kept.request()).await,
+                Outcome::App(app) => app.go_on(kept.request()).await,
             }
         })
     }
@@ -183,13 +184,24 @@ fn arguments<'py>(
         arguments.push(Bound::new(py, Face { kept: kept.clone() })?.into_any());
     }
     for value in values {
-        arguments.push(value.into_python(py, &kept.head)?);
+        arguments.push(argument(py, value, &kept.head)?);
     }
     if route.body != BodyUse::None {
         let empty = kept.body.is_empty();
         arguments.push(if empty { py.None().into_bound(py) } else { PyBytes::new(py, &kept.body).into_any() });
     }
     PyTuple::new(py, arguments)
+}
+
+/// One argument; `None` for what is absent.
+fn argument<'py>(py: Python<'py>, value: Value, head: &Head) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Absent => py.None().into_bound(py),
+        Value::Text(text) => PyString::new(py, &text).into_any(),
+        Value::Texts(texts) => PyList::new(py, texts)?.into_any(),
+        Value::Raw(Raw::Query) => PyBytes::new(py, head.uri.query().unwrap_or("").as_bytes()).into_any(),
+        Value::Raw(Raw::Headers) => headers_list(py, &head.headers)?.into_any(),
+    })
 }
 
 /// What a handler returned: the bytes of a JSON body; status, headers and body; an ASGI app; or nothing, which leaves the

@@ -27,7 +27,9 @@ use crate::engine::python::job::{Handler, Where};
 use crate::engine::python::mounted::Mounted;
 use crate::engine::python::plan::{PlannedRoute, plan_of};
 use crate::kernel::call::Moment;
-use crate::kernel::contribution::{Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Resource, Schema, Tool};
+use crate::kernel::contribution::{
+    Assets, Channel, Facade, Hook, Mount, Pattern, Prompt, Reader, Resource, Schema, Tool,
+};
 use crate::kernel::registry::{Draft, Engine};
 use crate::kernel::specifier::Template;
 
@@ -372,7 +374,7 @@ impl DraftFace {
             name: name.into(),
             mime_type: mime_type.map(Into::into),
             description: description.into(),
-            handler: self.text(r#fn, is_async),
+            reader: Reader::new(self.text(r#fn, is_async)),
         };
         self.fill(py, |draft| draft.add_resource(resource))
     }
@@ -387,8 +389,8 @@ impl DraftFace {
         is_async: bool,
     ) -> PyResult<()> {
         let arguments = Json::parse(arguments.to_owned()).map_err(|error| error_into_python(py, &error))?;
-        let handler = self.text(r#fn, is_async);
-        let prompt = Prompt { name: name.into(), description: description.into(), arguments, handler };
+        let reader = Reader::new(self.text(r#fn, is_async));
+        let prompt = Prompt { name: name.into(), description: description.into(), arguments, reader };
         self.fill(py, |draft| draft.add_prompt(prompt))
     }
 

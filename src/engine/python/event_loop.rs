@@ -16,8 +16,8 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyIterator, PyType};
 
 use crate::base::error::{Error, Kind};
+use crate::engine::plain::lane::Lane;
 use crate::engine::python::job::{Answers, Ask, Handler, Job, Parcel, Table};
-use crate::engine::python::lane::Lane;
 use crate::engine::python::new_task::{NewTask, sent};
 
 /// One drain starts at most so many questions before other callbacks of the loop have their turn.
@@ -247,14 +247,11 @@ impl EventLoop {
             return self.answer(py, Parcel::Job(job));
         }
         let target = handler.target(py);
+        handler.facts().count(job.asked());
         let coroutine = match job.call(py, &target).and_then(|result| tasks.coroutine(result)) {
             Ok(coroutine) => coroutine.unbind(),
-            Err(error) => {
-                handler.facts().meter.called();
-                return self.settle(py, &handler, job, Err(error));
-            }
+            Err(error) => return self.settle(py, &handler, job, Err(error)),
         };
-        handler.facts().meter.called();
         self.running_tasks.fetch_add(1, Ordering::Relaxed);
         let turn = Turn { coroutine, owner: self.clone(), key, state: Mutex::new(Some((handler, job))) };
         match Bound::new(py, turn).and_then(|turn| tasks.start(py, turn.as_any())) {

@@ -26,6 +26,7 @@ use crate::kernel::provider::{Format, describe_all, provider_names};
 use crate::kernel::registry::Engine;
 use crate::kernel::search::search;
 use crate::kernel::specifier::Template;
+use crate::kernel::toolbox::Misfit;
 
 fn engine(py: Python<'_>) -> PyResult<PythonEngine> {
     PythonEngine::current().map_err(|error| error_into_python(py, &error))
@@ -271,22 +272,34 @@ pub fn invoke<'py>(
     door: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let engine = engine(py)?;
-    let door = match door {
-        "repl" => Door::Repl,
-        "cli" => Door::CommandLine,
-        _ => Door::Python,
-    };
+    let door = door_of(door);
+    let owner = Principal::new("owner", Scopes::ALL);
     let call = ToolName::parse(name)
         .map_err(|error| Error::new(Kind::NotFound, error.message()))
         .and_then(|tool| Ok((tool, Arguments::parse(Bytes::copy_from_slice(arguments.as_bytes()))?)))
-        .map(|(tool, arguments)| ToolCall {
-            tool,
-            arguments,
-            principal: Principal::new("owner", Scopes::ALL),
-            door,
-            progress: None,
-        });
+        .map_err(|error| engine.toolbox.refuse(&Misfit { door, principal: &owner, tool: name }, error))
+        .map(|(tool, arguments)| ToolCall { tool, arguments, principal: owner.clone(), door, progress: None });
     engine.invoke(py, call.map_err(|error| error_into_python(py, &error))?)
+}
+
+/// Record a call of a tool whose arguments cannot even be written as JSON.
+///
+/// # Errors
+/// The system has no file descriptor left for the bridge; `BusyError`: there is no room for the record.
+#[pyfunction]
+pub fn refuse(py: Python<'_>, name: &str, door: &str) -> PyResult<()> {
+    let misfit = Misfit { door: door_of(door), principal: &Principal::new("owner", Scopes::ALL), tool: name };
+    let refused = Error::new(Kind::Invalid, "the arguments are no JSON");
+    let error = engine(py)?.toolbox.refuse(&misfit, refused);
+    if error.kind() == Kind::Invalid { Ok(()) } else { Err(error_into_python(py, &error)) }
+}
+
+fn door_of(word: &str) -> Door {
+    match word {
+        "repl" => Door::Repl,
+        "cli" => Door::CommandLine,
+        _ => Door::Python,
+    }
 }
 
 /// Count a loader thread as given up (1), or as come back (-1).

@@ -12,7 +12,7 @@ use crate::engine::python::awaitable::{Done, future};
 use crate::engine::python::event_loop::Signal;
 use crate::engine::python::http_exchange::Exchange;
 use crate::engine::python::http_message::required;
-use crate::engine::python::job::{Job, lost};
+use crate::engine::python::job::{Asked, Job, lost};
 use crate::engine::python::mounted::Mounted;
 use crate::engine::python::scope::Scope;
 
@@ -84,6 +84,8 @@ pub struct HttpJob {
     pub exchange: Arc<Exchange>,
     /// What the scope is made of; taken by the call.
     pub scope: Option<Scope>,
+    /// Whether the request comes from another handler of the plugin.
+    pub asked: Asked,
 }
 
 impl Drop for HttpJob {
@@ -113,6 +115,10 @@ impl Job for HttpJob {
 
     fn is_abandoned(&self) -> bool {
         self.exchange.is_disconnected()
+    }
+
+    fn asked(&self) -> Asked {
+        self.asked
     }
 
     fn has_answer(&self) -> bool {

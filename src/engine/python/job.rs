@@ -31,6 +31,11 @@ pub trait Job: Send {
     /// Whether nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
 
+    /// Whether the question is new to the plugin.
+    fn asked(&self) -> Asked {
+        Asked::First
+    }
+
     /// Whether there is still something to deliver after the call has ended.
     fn has_answer(&self) -> bool {
         true
@@ -38,6 +43,15 @@ pub trait Job: Send {
 
     /// Hands the answer to who waits for it.
     fn deliver(self: Box<Self>);
+}
+
+/// How often the plugin's handlers have been asked one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is new, and counts.
+    First,
+    /// Another handler was asked before, and it was counted then.
+    Again,
 }
 
 /// A question in a lane.
@@ -150,6 +164,15 @@ impl Handler {
     /// Its number, never 0.
     pub fn id(&self) -> u32 {
         self.held.id
+    }
+}
+
+impl Facts {
+    /// Counts a question that the handler was asked.
+    pub fn count(&self, asked: Asked) {
+        if asked == Asked::First {
+            self.meter.called();
+        }
     }
 }
 

@@ -2,20 +2,16 @@
 //!
 //! Only this folder names Python's types; everything outside sees handlers and plain data.
 
-pub mod bell; // 2.00
 pub mod convert; // 2.00
 pub mod http_message; // 2.00
 pub mod json_text; // 2.00
 pub mod mounted; // 2.00
 pub mod new_task; // 2.00
 pub mod scope; // 2.00
-pub mod template; // 2.00
 pub mod waiters; // 2.00
 pub mod job; // 2.01
-pub mod lane; // 2.01
 pub mod offline; // 2.01
 pub mod rules; // 2.01
-pub mod taken; // 2.01
 pub mod event_loop; // 2.02
 pub mod workers; // 2.02
 pub mod awaitable; // 2.03

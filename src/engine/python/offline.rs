@@ -1,12 +1,22 @@
-//! What commands do in a home folder by themselves, when no host runs there.
+//! What commands do in a home folder or look at by themselves, when no host runs there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 
 use crate::base::error::Result;
+use crate::engine::process::manifest::ChildManifest;
 use crate::engine::python::convert::error_into_python;
 use crate::kernel::secrets::Secrets;
+
+/// What is odd in the `manifest.json` of a folder and does no harm.
+///
+/// # Errors
+/// As `ChildManifest::read`.
+#[pyfunction]
+pub fn manifest_notes(py: Python<'_>, folder: PathBuf) -> PyResult<Vec<String>> {
+    within(py, || ChildManifest::read(&folder).map(|manifest| manifest.notes))
+}
 
 /// Keeps a secret of a plugin.
 ///
@@ -14,7 +24,7 @@ use crate::kernel::secrets::Secrets;
 /// As `Secrets::set`.
 #[pyfunction]
 pub fn set_secret(py: Python<'_>, home: &str, plugin: &str, name: &str, value: &str) -> PyResult<()> {
-    within(py, || Secrets::open(Path::new(home)).set(plugin, name, value))
+    within(py, || Secrets::beside_host(Path::new(home)).set(plugin, name, value))
 }
 
 /// Removes a secret of a plugin.
@@ -23,7 +33,7 @@ pub fn set_secret(py: Python<'_>, home: &str, plugin: &str, name: &str, value: &
 /// As `Secrets::remove`.
 #[pyfunction]
 pub fn remove_secret(py: Python<'_>, home: &str, plugin: &str, name: &str) -> PyResult<()> {
-    within(py, || Secrets::open(Path::new(home)).remove(plugin, name))
+    within(py, || Secrets::beside_host(Path::new(home)).remove(plugin, name))
 }
 
 /// The names of a plugin's secrets.
@@ -32,7 +42,7 @@ pub fn remove_secret(py: Python<'_>, home: &str, plugin: &str, name: &str) -> Py
 /// As `Secrets::list`.
 #[pyfunction]
 pub fn list_secrets(py: Python<'_>, home: &str, plugin: &str) -> PyResult<Vec<String>> {
-    within(py, || Secrets::open(Path::new(home)).list(plugin))
+    within(py, || Secrets::beside_host(Path::new(home)).list(plugin))
 }
 
 /// Runs what may wait for the disk without holding the interpreter.

@@ -6,10 +6,10 @@ use http::{HeaderName, Method, StatusCode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::engine::plain::taken::{BodyUse, Source};
+use crate::engine::plain::template::{Entry, Kind, Routes, Segment};
 use crate::engine::python::compiled::{CompiledRoute, Plan};
 use crate::engine::python::job::{Handler, Where};
-use crate::engine::python::taken::{BodyUse, Source};
-use crate::engine::python::template::{Entry, Kind, Routes, Segment};
 use crate::kernel::handler::RouteNote;
 
 /// A route, in the order in which the routes of a mount are tried; an object with these attributes.

@@ -16,8 +16,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::base::error::{Error, Kind};
+use crate::engine::plain::lane::Lane;
 use crate::engine::python::job::{Answers, Ask, Handler, Parcel, Table};
-use crate::engine::python::lane::Lane;
 
 /// What the threads are called, before their number.
 pub const THREAD_NAME: &str = "plugbay-worker-";
@@ -399,7 +399,7 @@ impl Workers {
         }
         self.inside.fetch_add(1, Ordering::Relaxed);
         let outcome = in_own_context(&target).and_then(|target| job.call(py, &target));
-        facts.meter.called();
+        facts.count(job.asked());
         if !job.settle(py, outcome) {
             facts.meter.failed();
         }

@@ -10,10 +10,6 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
-use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
-
-use crate::engine::python::scope::headers_list;
 
 /// One argument of a compiled handler.
 #[derive(Clone, Debug)]
@@ -170,22 +166,6 @@ fn latin(value: &HeaderValue) -> String {
     match value.to_str() {
         Ok(text) => text.to_owned(),
         Err(_) => value.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
-    }
-}
-
-impl Value {
-    /// The argument that Python gets; `None` for what is absent.
-    ///
-    /// # Errors
-    /// Python is out of memory.
-    pub fn into_python<'py>(self, py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self {
-            Self::Absent => py.None().into_bound(py),
-            Self::Text(text) => PyString::new(py, &text).into_any(),
-            Self::Texts(texts) => PyList::new(py, texts)?.into_any(),
-            Self::Raw(Raw::Query) => PyBytes::new(py, head.uri.query().unwrap_or("").as_bytes()).into_any(),
-            Self::Raw(Raw::Headers) => headers_list(py, &head.headers)?.into_any(),
-        })
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
-use crate::engine::python::bell::Bell;
+use crate::engine::plain::bell::Bell;
 
 /// So many questions are worth a wake-up of their own.
 const RING_AT_QUEUED: usize = 32;
