@@ -124,6 +124,10 @@ pub fn seal(headers: &mut HeaderMap) {
 
 /// The headers that the values of `Connection` name: they belong to one connection too.
 pub fn named<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<HeaderName> {
+    let mut values = values.peekable();
+    if values.peek().is_none() {
+        return Vec::new();
+    }
     let words = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     // The usual words are no headers, or such as stop anyway.
     let usual: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];

@@ -28,7 +28,7 @@ use crate::kernel::upstream::{Upstream, Upstreams};
 /// What begins the path of every request to a server, before the plugin's id.
 const BEFORE_ID: &str = "/api/plugins/";
 /// What stands behind the id.
-const RPC: &str = "rpc";
+const RPC: &str = "/rpc";
 /// How many runs of a server a request may see end while it is on its way to one.
 const RUNS: usize = 3;
 
@@ -215,7 +215,8 @@ fn copy(body: &Body) -> Option<Body> {
 
 /// The plugin that a path names, and the path that its server is asked for: what stands behind `rpc`, byte for byte.
 fn aim(uri: &Uri) -> Option<(&str, &str)> {
-    let (plugin, rest) = uri.path().strip_prefix(BEFORE_ID)?.split_once('/')?;
+    let below = uri.path().strip_prefix(BEFORE_ID)?;
+    let (plugin, rest) = below.split_at(below.bytes().position(|byte| byte == b'/')?);
     match rest.strip_prefix(RPC)? {
         "" => Some((plugin, "/")),
         path => Some((plugin, path)),
