@@ -23,7 +23,7 @@ const http = require('node:http');
 const { createHash } = require('node:crypto');
 const server = http.createServer((request, response) => {
   if (request.url === '/pid') return response.end(String(process.pid));
-  if (request.url === '/never') return console.error('asked');
+  if (request.url === '/never') return console.error(`asked ${process.pid}`);
   response.writeHead(200, { 'content-type': 'text/event-stream' });
   response.write('data: first\\n\\n');
   if (request.url === '/ticks') {
@@ -128,6 +128,50 @@ def test_a_child_that_hangs_costs_its_own_calls_alone(host: RunningHost) -> None
     answer = host.http.get("/api/plugins/streams/rpc/pid")
     assert answer.status_code in (200, 502)
     until(lambda: host.http.get("/api/plugins/streams/rpc/pid").status_code == 200, "its next run")
+
+
+def test_a_child_that_is_suspended_is_marked_and_asked_again_when_it_goes_on(host: RunningHost) -> None:
+    server = row(host.http, "streams")["server"]
+    assert server["suspended"] is False
+    os.kill(server["pid"], signal.SIGSTOP)
+    try:
+        until(lambda: row(host.http, "streams")["server"]["suspended"], "its mark", limit_s=3)
+        since = time.monotonic()
+        answer = host.http.get("/api/plugins/streams/rpc/pid")
+        assert (answer.status_code, answer.json()["plugin"]) == (503, "streams")
+        assert "is suspended" in answer.json()["detail"] and "retry-after" in answer.headers
+        with Socket(host.url, host.token, "/plugin-ws/streams") as tunnel:
+            frame = tunnel.receive()
+            assert frame is not None and (frame.opcode, frame.close_code) == (CLOSE, 4502)
+        assert time.monotonic() - since < 1.0
+        assert "is suspended" in row(host.http, "streams")["error"]["message"]
+        assert host.http.get("/api/plugins/beside/rpc/pid").status_code == 200
+    finally:
+        os.kill(server["pid"], signal.SIGCONT)
+    until(lambda: not row(host.http, "streams")["server"]["suspended"], "the end of it")
+    assert host.http.get("/api/plugins/streams/rpc/pid").text == str(server["pid"])
+    assert row(host.http, "streams")["error"] is None
+
+
+def test_a_kill_is_seen_at_once_and_the_next_call_is_answered_by_the_next_run(host: RunningHost) -> None:
+    seen, answered = [], []
+    for _ in range(5):
+        server = until(lambda: row(host.http, "streams")["server"], "the server")
+        assert host.http.get("/api/plugins/streams/rpc/pid").text == str(server["pid"])
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(host.http.get, "/api/plugins/streams/rpc/never")
+            heard(host, "streams", f"asked {server['pid']}")
+            since = time.monotonic()
+            os.kill(server["pid"], signal.SIGKILL)
+            assert waits.result(PATIENCE_S).status_code == 502
+            seen.append(time.monotonic() - since)
+        until(lambda: row(host.http, "streams")["server"]["state"] != "running", "its end")
+        since = time.monotonic()
+        assert host.http.get("/api/plugins/streams/rpc/pid").status_code == 200
+        answered.append(time.monotonic() - since - row(host.http, "streams")["server"]["start_time_s"])
+    # The best of five: other tests keep the processors busy.
+    assert min(seen) < 0.1
+    assert min(answered) < 1.0
 
 
 def test_a_second_ready_line_changes_nothing(host: RunningHost) -> None:

@@ -184,6 +184,13 @@ def test_a_fastapi_that_is_not_as_expected_runs_on_asgi(monkeypatch: pytest.Monk
         assert host.http.get(f"{HERE}/thread").status_code == 200
 
 
+def test_an_older_fastapi_runs_on_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("fastapi.routing.iter_route_contexts")
+    with running_host(mounted(simple())) as host:
+        assert set(rows(host).values()) == {"this FastAPI is not as expected (older than 0.137)"}
+        assert host.http.get(f"{HERE}/thread").status_code == 200
+
+
 def test_plain_functions_may_block_and_one_plugin_holds_half_of_the_threads() -> None:
     begun, go = Told(), threading.Event()
     router = APIRouter()

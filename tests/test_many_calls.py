@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from kit import PATIENCE_S
+from mcp_clients import client
 
 from plugbay.testing import RunningHost, running_host
 
@@ -61,7 +62,22 @@ def over_the_socket(host: RunningHost, texts: list[str]) -> list[str]:
     return [found[ref] for ref in range(len(texts))]
 
 
-DOORS = [over_http, over_http, on_dash, in_python, over_the_socket]
+def over_mcp(host: RunningHost, texts: list[str]) -> list[str]:
+    """Half of them in each era."""
+
+    async def half(mode: str, some: list[str]) -> list[str]:
+        async with client(host.url, host.token, mode) as connected:
+            answers = [await connected.call_tool("gated.good", {"text": text}) for text in some]
+            return [answer.structured_content["heard"] for answer in answers]
+
+    middle = len(texts) // 2
+    return [
+        *asyncio.run(half("legacy", texts[:middle])),
+        *asyncio.run(half("auto", texts[middle:])),
+    ]
+
+
+DOORS = [over_http, over_http, on_dash, in_python, over_the_socket, over_mcp]
 
 
 def frame(tool: str, text: str, ref: int) -> str:

@@ -24,7 +24,7 @@ def asking(ran: list[Any], **permissions: Any) -> Iterator[tuple[RunningHost, st
     def setup(host: PluginHost) -> None:
         host.add_agent_tool(AgentTool("write", "Write.", ran.append, {"text": {"type": "string"}}, side_effect=True))
 
-    with running_host(made(setup), permissions=permissions) as host:
+    with running_host(made(setup), permissions=permissions, limits={"pending_time_s": 0.2}) as host:
         token = host.http.post("/api/host/tokens", json={"name": "agent", "scopes": ["call"]}).json()["token"]
         yield host, token
 
@@ -126,3 +126,30 @@ def test_progress_tells_where_to_answer(mode: str) -> None:
     (message,) = said
     assert f"{host.url}/" in message
     assert ran == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_client_that_cannot_be_told_gets_approval_pending_and_joins_the_approval_once(mode: str) -> None:
+    ran: list[Any] = []
+    with asking(ran) as (host, token):
+
+        def call() -> Any:
+            async def work() -> Any:
+                async with client(host.url, token, mode) as connected:
+                    return await connected.call_tool("write", {"text": "hi"})
+
+            return run(work)
+
+        first = call()
+        assert (first.is_error, first.meta) == (True, {"plugbay/code": "approval_pending"})
+        (waiting,) = host.http.get("/api/host/approvals").json()["approvals"]
+        assert waiting["url"] in first.content[0].text
+        again = call()
+        assert again.meta == {"plugbay/code": "approval_pending"}
+        assert [each["id"] for each in host.http.get("/api/host/approvals").json()["approvals"]] == [waiting["id"]]
+        said = {"digest": waiting["digest"], "decision": "once"}
+        host.http.post(f"/api/host/approvals/{waiting['id']}", json=said).raise_for_status()
+        assert call().is_error is False
+        assert ran == [{"text": "hi"}]
+        assert call().meta == {"plugbay/code": "approval_pending"}, "an answer is for one call"
+        assert ran == [{"text": "hi"}]

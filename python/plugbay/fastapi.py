@@ -61,12 +61,14 @@ class Mount:
 
         ``plugin`` is the id of whose mount it is. ``off`` says why none of them is compiled, when none is to be.
         """
-        if _is_a(self.app, "fastapi.applications", "FastAPI"):
-            from plugbay.compiled.plan import plan
-
-            asked = "the plugin asks for ASGI" if self.app in self.slow else None
-            return plan(self, plugin, off or asked)
         reason = off or "not an app of FastAPI's"
+        if _is_a(self.app, "fastapi.applications", "FastAPI"):
+            if hasattr(sys.modules["fastapi.routing"], "iter_route_contexts"):
+                from plugbay.compiled.plan import plan
+
+                asked = "the plugin asks for ASGI" if self.app in self.slow else None
+                return plan(self, plugin, off or asked)
+            reason = off or "this FastAPI is not as expected (older than 0.137)"
         routes = routes_of(self.app, self.path if self.is_router else "")
         rows = [(route.methods, f"{self.path}{route.path}", route.name) for route in routes]
         rows = rows or [(["ANY"], f"{self.path}/…", None)]
@@ -157,8 +159,9 @@ class Route:
 
 def contexts_of(routes: list[Any]) -> Iterable[Any]:
     """Each route, those of included routers with their whole paths."""
-    module = sys.modules.get("fastapi.routing")
-    return routes if module is None else map(_whole, module.iter_route_contexts(routes))
+    # Before FastAPI 0.137 a router had copies of the routes of those that it included.
+    contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    return routes if contexts is None else map(_whole, contexts(routes))
 
 
 def _whole(context: Any) -> Any:

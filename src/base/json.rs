@@ -65,6 +65,50 @@ impl Json {
     }
 }
 
+/// Such a number has at least so many digits.
+const WIDE_DIGITS: usize = 19;
+
+/// The first integer of JSON text that 64 bits do not hold: read as a number it would silently be another.
+pub fn wide_integer(text: &[u8]) -> Option<&str> {
+    if !may_be_wide(text) {
+        return None;
+    }
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                at += 1;
+                while let Some(byte) = text.get(at).filter(|byte| **byte != b'"') {
+                    at += if *byte == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let rest = &text[at..];
+                let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
+                let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+                let number = std::str::from_utf8(&rest[..length]).unwrap_or_default();
+                let is_integer = !number.contains(['.', 'e', 'E']);
+                if is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                    return Some(number);
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// Whether so many digits stand in a row anywhere. Of each such row one byte is looked at.
+fn may_be_wide(text: &[u8]) -> bool {
+    (0..text.len()).step_by(WIDE_DIGITS).filter(|at| text[*at].is_ascii_digit()).any(|at| {
+        let before = text[..at].iter().rev().take(WIDE_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
+        let after = text[at..].iter().take(WIDE_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
+        before + after >= WIDE_DIGITS
+    })
+}
+
 impl Serialize for Json {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
@@ -75,5 +119,28 @@ impl Serialize for Json {
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_is_wide_when_64_bits_do_not_hold_it() {
+        for (text, found) in [
+            ("18446744073709551615", None),
+            ("-9223372036854775808", None),
+            ("18446744073709551616", Some("18446744073709551616")),
+            ("-9223372036854775809", Some("-9223372036854775809")),
+            ("[1, 99999999999999999999]", Some("99999999999999999999")),
+            ("{\"a\": 1e40, \"b\": 123456789012345678901234567890.5}", None),
+            ("\"99999999999999999999\"", None),
+            ("{\"a\\\"99999999999999999999\": 1}", None),
+            ("{\"\\\\\":99999999999999999999}", Some("99999999999999999999")),
+            ("", None),
+        ] {
+            assert_eq!(wide_integer(text.as_bytes()), found, "{text}");
+        }
     }
 }

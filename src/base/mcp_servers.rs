@@ -1,6 +1,7 @@
 //! The outside MCP servers that the operator mounts: `[mcp.servers.NAME]` of the configuration.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub struct McpServer {
 }
 
 /// How a server is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Way {
     /// A command of its own, which speaks on its standard input and output.
     Command {
@@ -55,6 +56,19 @@ pub enum Way {
         /// Headers of each request, such as `Authorization`.
         headers: Vec<(String, String)>,
     },
+}
+
+impl fmt::Debug for Way {
+    /// Names alone: values of variables and headers are secrets, and arguments and addresses may hold some.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        match self {
+            Self::Command { program, environment, .. } => {
+                write!(f, "command {program:?} with {:?}", names(environment))
+            }
+            Self::Http { url, headers } => write!(f, "server at {:?} with {:?}", url.host_str(), names(headers)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -103,11 +117,11 @@ impl Mcp {
     /// # Errors
     /// It does not fit; the text says where, and what was expected.
     pub fn read(table: &Value, folder: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let expected = |error: &dyn std::fmt::Display| format!("mcp is no table like [mcp.servers.files]: {error}");
+        let expected = |error: &dyn fmt::Display| format!("mcp is no table like [mcp.servers.files]: {error}");
         let table: Table = serde_json::from_value(table.clone()).map_err(|error| expected(&error))?;
         let mut read = Self::default();
         for (name, value) in table.servers {
-            let problem = |error: &dyn std::fmt::Display| format!("in [mcp.servers.{name}]: {error}");
+            let problem = |error: &dyn fmt::Display| format!("in [mcp.servers.{name}]: {error}");
             let entry: Entry = serde_json::from_value(value).map_err(|error| problem(&error))?;
             if !entry.enabled {
                 continue;

@@ -1,5 +1,6 @@
 //! What the operator may set, the limits of everything, and the defaults of both.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +69,7 @@ pub enum LogFormat {
 }
 
 /// Everything that the operator may set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The address to listen on.
     pub host: IpAddr,
@@ -124,6 +125,13 @@ pub struct Settings {
     pub mcp: Mcp,
     /// The limits.
     pub limits: Limits,
+}
+
+impl fmt::Debug for Settings {
+    /// No more than where it listens: some of the rest is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "settings of a host at {}:{}", self.host, self.port)
+    }
 }
 
 impl Settings {

@@ -48,3 +48,15 @@ pub async fn kept<T: Send + 'static>(change: impl FnOnce() -> Result<T> + Send +
     let change = tokio::task::spawn_blocking(change).await;
     change.unwrap_or_else(|error| Err(Error::new(Kind::Internal, "the change failed").with_source(error)))
 }
+
+/// Why a body did not come whole: what the server says of it (`TooLarge`, `Timeout`), or that the client broke off.
+pub fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(known) = error.downcast_ref::<Error>() {
+            return known.clone();
+        }
+        cause = error.source();
+    }
+    Error::new(Kind::Malformed, "the body ended too early: send as many bytes as the head announces")
+}

@@ -3,6 +3,7 @@
 //! HTTP, WebSocket upgrades and preflights all pass it before any route sees them; no route checks a `Host`, an `Origin`
 //! or a credential by itself. No byte of a request may make it panic.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -311,7 +312,7 @@ fn need(method: &Method, path: &str) -> Need {
         Need::Nothing
     } else if below("/api/host/tokens") || below("/api/host/audit") || below("/api/host/permissions") {
         Need::Scope(Scope::Admin)
-    } else if (is_call(path) && *method == Method::POST) || below("/mcp") {
+    } else if called(method, path).is_some() || below("/mcp") {
         // The scope is asked for where the tool is known, so that the refusal of a call is recorded.
         Need::Principal
     } else if below("/api/host/tools") && *method == Method::POST {
@@ -327,9 +328,10 @@ fn need(method: &Method, path: &str) -> Need {
     }
 }
 
-/// Whether a path is that of one tool.
-fn is_call(path: &str) -> bool {
-    path.strip_prefix("/api/host/tools/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
+/// The tool that a request calls by its path; `None` when it calls none.
+pub fn called<'a>(method: &Method, path: &'a str) -> Option<Cow<'a, str>> {
+    let name = path.strip_prefix("/api/host/tools/").filter(|name| !name.is_empty() && !name.contains('/'))?;
+    (*method == Method::POST).then(|| percent_decode_str(name).decode_utf8_lossy())
 }
 
 /// Whether a request only looks at the plugins, or at one of them: what is below may hold what is not for everybody.
@@ -343,8 +345,13 @@ fn with_scope(principal: Principal, scope: Scope) -> Result<Principal> {
     if principal.has(scope) {
         return Ok(principal);
     }
+    Err(without_scope(&principal, scope))
+}
+
+/// What a principal is told that lacks a scope.
+pub fn without_scope(principal: &Principal, scope: Scope) -> Error {
     let message = format!("{} may not do this: its token needs the scope {:?}", principal.name(), scope.as_str());
-    Err(Error::new(Kind::Denied, message))
+    Error::new(Kind::Denied, message)
 }
 
 fn unauthenticated() -> Error {

@@ -14,13 +14,16 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Collected};
+use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use serde_json::Value;
+use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
-use crate::base::error::{Error, Kind};
+use crate::base::error::Error;
+use crate::base::json::wide_integer;
 use crate::base::shutdown::Shutdown;
+use crate::edge::answer::{broken, json};
+use crate::edge::caller::without_scope;
 use crate::edge::failure::Failure;
 use crate::edge::mcp_auth::PATH;
 use crate::edge::mcp_handler::{Handler, named_in};
@@ -28,8 +31,11 @@ use crate::edge::mcp_sessions::Sessions;
 use crate::edge::parts::Parts;
 use crate::edge::routes;
 use crate::kernel::auth::Scope;
-use crate::kernel::call::{Caller, Door};
+use crate::kernel::call::{Caller, Door, too_wide};
 use crate::kernel::toolbox::Misfit;
+
+/// The protocol's code for parameters that do not fit (JSON-RPC 2.0, §5.1).
+const INVALID_PARAMS: i32 = -32602;
 
 /// What answers on this path. Cloning is cheap.
 #[derive(Clone)]
@@ -62,9 +68,17 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Failure> {
     routes::awake(&endpoint.parts)?;
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
     if !caller.principal.has(Scope::Call) {
-        return Err(refused(&endpoint.parts, &caller, request).await.into());
+        let error = without_scope(&caller.principal, Scope::Call);
+        return Err(refuse(&endpoint.parts, &caller, &body, error).into());
     }
+    if let Some(number) = wide_integer(&body) {
+        // As a number it would lose digits before anybody sees it.
+        return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, too_wide(number))));
+    }
+    let request = Request::from_parts(head, AxumBody::from(body));
     endpoint.sessions.check(request.headers(), &caller)?;
     let (is_get, is_delete) = (request.method() == Method::GET, request.method() == Method::DELETE);
     let mut response = endpoint.service.handle(request).await;
@@ -80,17 +94,20 @@ async fn answer(
     Ok(response.map(|body| AxumBody::new(Bounded { body, end: Box::pin(end_of(caller, is_get, shutdown)) })))
 }
 
-/// What a caller is told who may call nothing; the record says which tool it named.
-async fn refused(parts: &Parts, caller: &Caller, request: Request) -> Error {
-    let name = caller.principal.name();
-    let message = format!("{name} may not do this: its token needs the scope {:?}", Scope::Call.as_str());
-    let error = Error::new(Kind::Denied, message);
-    // A body that breaks off or is too long names nothing.
-    let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
-    let Ok(asked) = serde_json::from_slice::<Value>(&body) else { return error };
+/// Records a call that is not handed over, under the name that its message gives it; what the caller is told.
+fn refuse(parts: &Parts, caller: &Caller, body: &[u8], error: Error) -> Error {
+    let Ok(asked) = serde_json::from_slice::<Value>(body) else { return error };
     let method = asked.get("method").and_then(Value::as_str).unwrap_or_default();
     let Some(tool) = named_in(method, asked.get("params")) else { return error };
     parts.toolbox.refuse(&Misfit { door: Door::Mcp, principal: &caller.principal, tool }, error)
+}
+
+/// The answer to a message that was not handed over.
+fn told(body: &[u8], error: &Error) -> Response {
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let data = object!({ "code": error.kind().code() });
+    let error = object!({ "code": INVALID_PARAMS, "message": error.message(), "data": data });
+    json(StatusCode::OK, &object!({ "jsonrpc": "2.0", "id": asked.get("id"), "error": error }))
 }
 
 /// Resolves when a stream has to end: its principal's token was taken back, or, where it belongs to no call, the host

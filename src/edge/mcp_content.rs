@@ -7,7 +7,7 @@ use rmcp::model::{
 use serde_json::{Map, Value, json};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::json::Json;
+use crate::base::json::{Json, wide_integer};
 
 /// Where a failure's code stands in a result's `_meta`.
 pub const CODE: &str = "plugbay/code";
@@ -36,6 +36,15 @@ pub enum Promise {
 /// them may stand `structuredContent`.
 pub fn result(result: &Json, promise: Promise, era: Era) -> CallToolResult {
     let value = result.value();
+    match (wide_integer(result.as_bytes()), promise) {
+        (None, _) => {}
+        // Only the text has all its digits.
+        (Some(_), Promise::None) => return CallToolResult::success(vec![ContentBlock::text(result.as_str())]),
+        (Some(number), Promise::Made) => {
+            let message = format!("the result holds the integer {number}, which 64 bits do not hold: return a text");
+            return failed(Kind::Plugin.code(), &message, promise);
+        }
+    }
     if promise == Promise::None
         && let Some(blocks) = blocks(&value)
     {

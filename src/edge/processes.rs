@@ -129,6 +129,7 @@ pub fn server(report: &Report) -> Value {
     let status = &report.status;
     object!({
         "state": status.state,
+        "suspended": status.suspended,
         "enabled": report.enabled,
         "since": status.since.format(&Rfc3339).ok(),
         "pid": status.pid,
@@ -152,10 +153,11 @@ pub fn last_error(report: &Report) -> Value {
     }
 }
 
-/// What keeps a child from being asked now; null while it runs or nobody has asked for it.
+/// What keeps a child from being asked now; null while it can, or while nobody has asked for it.
 pub fn error(report: &Report) -> Value {
     match report.status.state {
         ChildState::Waiting | ChildState::Failed => last_error(report),
+        ChildState::Running if report.status.suspended => last_error(report),
         _ => Value::Null,
     }
 }

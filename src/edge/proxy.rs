@@ -119,10 +119,15 @@ impl Proxy {
             body = match line.ask(&question.head.method, body, framing).await {
                 Ok(answer) => return Ok((upstream, line, answer)),
                 Err(Failure::Unsent(_, body)) if line.reused => body,
-                Err(failure) => match (failure, spare) {
-                    (Failure::Ended(_), Some(body)) => body,
-                    (failure, _) => return Err(failure.into_error(&upstream.plugin.shared())),
-                },
+                Err(failure) => {
+                    let again = spare.filter(|_| matches!(failure, Failure::Ended(_)));
+                    // What a run had in hand when it ended is not given to the next: it may be what has ended it.
+                    let goes_on = again.is_some() && self.upstreams.confirm(&upstream).await.is_ok();
+                    match again {
+                        Some(body) if goes_on => body,
+                        _ => return Err(failure.into_error(&upstream.plugin.shared())),
+                    }
+                }
             };
         }
     }

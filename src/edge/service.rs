@@ -33,7 +33,9 @@ use crate::edge::proxy::{self, Proxy};
 use crate::edge::reply::{Content, Outgoing, leashed};
 use crate::edge::routes::{self, Found};
 use crate::edge::upload::{self, Terms, Verdict};
-use crate::kernel::call::{Body, Caller};
+use crate::kernel::auth::Scope;
+use crate::kernel::call::{Body, Caller, Door};
+use crate::kernel::toolbox::Misfit;
 
 /// The header that names a request, in both directions.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -208,6 +210,12 @@ impl Core {
             Admission::Preflight(response) => return Ok(Entry::Answered(response)),
         };
         account.asked_by(caller.principal.name());
+        if let Some(tool) = caller::called(&head.method, path).filter(|_| !caller.principal.has(Scope::Call)) {
+            // Its body is not read; the refusal is recorded all the same.
+            let error = caller::without_scope(&caller.principal, Scope::Call);
+            let misfit = Misfit { door: Door::Http, principal: &caller.principal, tool: &tool };
+            return Err(self.parts.toolbox.refuse(&misfit, error));
+        }
         if path == METRICS && matches!(head.method, Method::GET | Method::HEAD) {
             return Ok(Entry::Answered(self.counts()));
         }

@@ -18,7 +18,7 @@ use serde_json::json as object;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::name::ToolName;
-use crate::edge::answer::{json, named};
+use crate::edge::answer::{broken, json, named};
 use crate::edge::failure::{Failure, method_not_allowed};
 use crate::edge::parts::Parts;
 use crate::kernel::approvals::Approval;
@@ -191,16 +191,4 @@ fn accepted(approval: &Approval) -> Response {
         headers.insert(LOCATION, place);
     }
     response
-}
-
-/// Why a body did not come whole: what the server says of it (`TooLarge`, `Timeout`), or that the client broke off.
-fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(known) = error.downcast_ref::<Error>() {
-            return known.clone();
-        }
-        cause = error.source();
-    }
-    Error::new(Kind::Malformed, "the body ended too early: send as many bytes as the head announces")
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::frame::ClientFrame;
-use crate::base::json::Json;
+use crate::base::json::{Json, wide_integer};
 use crate::base::name::ToolName;
 use crate::kernel::auth::Principal;
 use crate::kernel::connection::Connection;
@@ -179,13 +179,17 @@ impl Arguments {
     /// Reads the arguments; no bytes at all mean `{}`.
     ///
     /// # Errors
-    /// `Malformed`: not JSON, or nested deeper than 127 levels. `Invalid`: JSON, but not an object.
+    /// `Malformed`: not JSON, or nested deeper than 127 levels. `Invalid`: JSON, but not an object, or with an integer that
+    /// 64 bits do not hold: what people and rules are shown of it would not be what the tool gets.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
         let text = if text.iter().all(u8::is_ascii_whitespace) { Bytes::from_static(b"{}") } else { text };
         let text = Json::parse(text)?;
         let value: Value = serde_json::from_slice(text.as_bytes())
             .map_err(|error| Error::new(Kind::Malformed, format!("the arguments cannot be read: {error}")))?;
+        if let Some(number) = wide_integer(text.as_bytes()) {
+            return Err(too_wide(number));
+        }
         if value.is_object() {
             return Ok(Self { text, value });
         }
@@ -210,6 +214,13 @@ impl Arguments {
     pub fn value(&self) -> &Value {
         &self.value
     }
+}
+
+/// What is said of an integer that cannot be passed on as it is.
+pub fn too_wide(number: &str) -> Error {
+    let shown: String = number.chars().take(40).collect();
+    let message = format!("the arguments hold the integer {shown}, which 64 bits do not hold: give it as a text");
+    Error::new(Kind::Invalid, message)
 }
 
 /// Takes what a tool says while it runs: a fraction from 0 to 1 and a message, possibly empty. Never waits.

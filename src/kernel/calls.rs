@@ -20,6 +20,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::frame::{ClientFrame, Ref, ServerFrame};
 use crate::base::json::Json;
 use crate::base::name::ToolName;
+use crate::kernel::auth::Scope;
 use crate::kernel::call::{Arguments, Door, Progress, ToolCall};
 use crate::kernel::connection::Connection;
 use crate::kernel::gate::{Notice, Patience};
@@ -120,7 +121,15 @@ impl Calls {
     }
 
     fn call(&mut self, frame: &ClientFrame) -> Result<()> {
-        let wish = Wish::read(&frame.data)?;
+        let principal = self.connection.principal();
+        let wish = Wish::read(&frame.data).map_err(|error| match principal.has(Scope::Call) {
+            true => error,
+            // Who may call nothing is not told how.
+            false => Error::new(
+                Kind::Denied,
+                format!("{} may not call tools: its token needs the scope \"call\"", principal.name()),
+            ),
+        })?;
         self.begin(frame, &wish).map_err(|error| {
             let misfit = Misfit { door: Door::Socket, principal: self.connection.principal(), tool: &wish.tool };
             self.toolbox.refuse(&misfit, error)

@@ -158,3 +158,15 @@ fn settings_that_do_not_go_together_are_refused() {
     let message = read(json!({"tls_cert": "c.pem"}), None, &[]).unwrap_err();
     assert!(message.contains("tls_key"), "{message}");
 }
+
+#[test]
+fn what_variables_put_into_the_settings_is_never_shown() {
+    let file = "database = \"postgres://ann:s3cret@db/plugbay\"\n\
+                [mcp.servers.far]\nurl = \"http://u:s3cret@far/mcp\"\nheaders = { Authorization = \"Bearer ${KEY}\" }\n\
+                [mcp.servers.near]\ncommand = \"near\"\nenv = { SECRET = \"${KEY}\" }\n";
+    let settings = read(json!({}), Some(file), &[("KEY", "s3cret")]).unwrap();
+    assert_eq!(settings.mcp.servers.len(), 2);
+    let shown = format!("{settings:?} {:?}", settings.mcp);
+    assert!(shown.contains("Authorization") && shown.contains("SECRET"), "names help: {shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+}

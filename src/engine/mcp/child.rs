@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -16,10 +16,9 @@ use tokio::time::sleep;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::mcp_servers::McpServer;
 use crate::engine::mcp::lines::{Lines, Overrun};
-use crate::engine::process::cgroup::Cgroup;
 use crate::engine::process::equipment::{Equipment, blocking};
-use crate::engine::process::family::{Family, start_of};
-use crate::engine::process::spawn::Order;
+use crate::engine::process::household::Household;
+use crate::engine::process::spawn::{Order, Spawned};
 
 /// The variables of this process that a child gets: what programs need to find themselves, and no secret.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR"];
@@ -72,12 +71,14 @@ pub async fn start(server: &McpServer, wish: &Wish<'_>, equipment: &Arc<Equipmen
         open_files: None,
         door: cgroup.as_ref().and_then(|group| group.door().ok()),
     };
-    let mut child = equipment.spawner()?.spawn(order).await.map_err(|error| {
+    let Spawned { process: mut child, mark } = equipment.spawner()?.spawn(order).await.map_err(|error| {
         let message = format!("cannot start {}: {error}; give the program's whole path in command", wish.program);
         Error::new(Kind::Unavailable, message)
     })?;
     let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let ward = Ward::of(child, cgroup, equipment.clone());
+    let pid = child.id().map_or(0, u32::cast_signed);
+    let household = Arc::new(Household::open(pid, mark, cgroup, equipment.guard.clone()));
+    let ward = Ward { held: Some(Held { child, household }), equipment: equipment.clone() };
     let (Some(input), Some(output), Some(errors)) = streams else {
         return Err(Error::new(Kind::Internal, "a child was started without its streams"));
     };
@@ -105,28 +106,17 @@ pub struct Ward {
 struct Held {
     /// Waited for only after its family was found: what has lost its parent is no longer known as its child.
     child: Child,
-    pid: i32,
-    /// Guards who was seen to belong.
-    family: Arc<Mutex<Family>>,
-    cgroup: Option<Cgroup>,
+    household: Arc<Household>,
 }
 
 impl Ward {
-    fn of(child: Child, cgroup: Option<Cgroup>, equipment: Arc<Equipment>) -> Self {
-        let pid = child.id().map_or(0, u32::cast_signed);
-        equipment.guard.keep(format!("+{pid}"));
-        cgroup.iter().for_each(|group| equipment.guard.keep(format!("={}", group.path().display())));
-        let family = Arc::new(Mutex::new(Family::of(pid, start_of(pid).unwrap_or_default())));
-        Self { held: Some(Held { child, pid, family, cgroup }), equipment }
-    }
-
     /// Remembers who belongs to it, also when they have left its session. Resolves never.
     pub async fn watch(&self) {
         loop {
             sleep(LOOK_EVERY).await;
             let table = self.equipment.table().await;
             if let Some(held) = &self.held {
-                locked(&held.family).members(&table);
+                held.household.members(&table);
             }
         }
     }
@@ -139,38 +129,25 @@ impl Drop for Ward {
             // The runtime is at its end: the child is ended as it is dropped, and the guard does the rest.
             return;
         }
-        let equipment = self.equipment.clone();
-        self.equipment.shutdown.spawn("mcp-child-end", end(held, equipment));
+        self.equipment.shutdown.spawn("mcp-child-end", end(held));
     }
 }
 
 /// Ends a child with all that it has started; the guard forgets it when nothing is left.
-async fn end(held: Held, equipment: Arc<Equipment>) {
-    let Held { mut child, pid, family, cgroup } = held;
-    let group = cgroup.as_ref().map(Cgroup::members).unwrap_or_default();
-    let ended = blocking(move || {
-        let mut family = locked(&family);
-        family.include(group);
-        family.kill()
-    });
-    let is_empty = ended.await == Some(true);
+async fn end(Held { mut child, household }: Held) {
+    let all_of_it = household.clone();
+    let ended = blocking(move || all_of_it.kill()).await;
     // It was killed; who is not dead by now hangs in the kernel, and the guard keeps an eye on it.
     let _ = tokio::time::timeout(LOOK_EVERY, child.wait()).await;
-    if let Some(group) = cgroup {
-        group.kill();
+    if let Some(group) = &household.cgroup {
         for _try in 0..CLOSES {
             if group.close() {
-                equipment.guard.release(&format!("={}", group.path().display()));
                 break;
             }
             sleep(CLOSE_EVERY).await;
         }
     }
-    if is_empty {
-        equipment.guard.release(&format!("+{pid}"));
+    if ended == Some(true) {
+        household.release();
     }
-}
-
-fn locked(family: &Mutex<Family>) -> MutexGuard<'_, Family> {
-    family.lock().unwrap_or_else(PoisonError::into_inner)
 }

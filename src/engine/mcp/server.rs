@@ -81,7 +81,7 @@ struct Connection {
     /// Whether it tells of changes only those who ask for it.
     must_listen: bool,
     /// Dropped with the connection, which ends it.
-    ward: Option<Ward>,
+    _ward: Option<Ward>,
     overrun: Overrun,
     ear: Ear,
 }
@@ -151,20 +151,13 @@ impl Life {
         };
         tracing::info!(plugin = self.server.name.as_str(), "the MCP server is there");
         tried.take().map(|tried| tried.send(()));
-        let Connection { service, peer, must_listen, ear, ward, overrun } = connection;
+        let Connection { service, peer, must_listen, ear, _ward, overrun } = connection;
         let mut gone = std::pin::pin!(service.waiting());
         let mut listening = std::pin::pin!(listen(&peer, &ear));
-        let mut watching = std::pin::pin!(async {
-            match &ward {
-                Some(ward) => ward.watch().await,
-                None => std::future::pending().await,
-            }
-        });
         loop {
             tokio::select! {
                 () = ear.list_changed.notified() => {}
                 () = &mut listening, if must_listen => continue,
-                () = &mut watching => continue,
                 _ = &mut gone => {
                     let gone = || Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again");
                     return (Stage::Run, overrun.error().unwrap_or_else(gone));
@@ -220,7 +213,7 @@ impl Life {
                 (service.map_err(|error| refused(&error))?, None, Overrun::default())
             }
         };
-        Ok(Connection { peer: service.peer().clone(), service, must_listen, ward, overrun, ear })
+        Ok(Connection { peer: service.peer().clone(), service, must_listen, _ward: ward, overrun, ear })
     }
 
     /// Commits the tools that the server has now, in place of those that it had.

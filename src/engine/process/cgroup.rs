@@ -102,6 +102,12 @@ impl Cgroup {
         events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
     }
 
+    /// Whether somebody has frozen it, or a group that it is in.
+    pub fn is_frozen(&self) -> bool {
+        let events = fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == "frozen 1")
+    }
+
     /// The processes in it.
     pub fn members(&self) -> Vec<i32> {
         let list = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();

@@ -109,6 +109,8 @@ pub struct Status {
     pub state: State,
     /// Since when, in UTC.
     pub since: OffsetDateTime,
+    /// Whether it was suspended from outside, so that nobody asks it.
+    pub suspended: bool,
     /// Its process, while there is one.
     pub pid: Option<i32>,
     /// Its port, while it is ready.
@@ -184,6 +186,7 @@ impl Desk {
         let status = Status {
             state: State::Stopped,
             since: OffsetDateTime::now_utc(),
+            suspended: false,
             pid: None,
             port: None,
             start_time: None,
@@ -277,6 +280,33 @@ impl Desk {
     /// Puts another manifest in force.
     pub fn set_manifest(&self, manifest: ChildManifest) {
         *self.manifest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
+    }
+
+    /// An error as it is told to a request.
+    pub fn unavailable(&self, error: &Error) -> Error {
+        Error::new(Kind::Unavailable, error.message()).blame(self.id.shared())
+    }
+
+    /// What is said of a child that does not run.
+    pub fn missing(&self) -> Error {
+        let text = format!("plugin {} does not run: start it with POST /api/host/plugins/{0}/start", self.id);
+        Error::new(Kind::Unavailable, text).blame(self.id.shared())
+    }
+
+    /// What is said to who waited for a start that was broken off.
+    pub fn interruption(&self) -> Error {
+        let text = format!("plugin {} was stopped meanwhile", self.id);
+        Error::new(Kind::Unavailable, text).blame(self.id.shared())
+    }
+
+    /// What is said of a child that runs and cannot answer.
+    pub fn suspension(&self) -> Error {
+        let text = format!(
+            "the server of plugin {} is suspended: its process was stopped by a signal, or its control group is frozen; \
+             let it go on (`kill -CONT`), or restart it",
+            self.id
+        );
+        Error::new(Kind::Unavailable, text).blame(self.id.shared())
     }
 
     fn gone(&self) -> Error {

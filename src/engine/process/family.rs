@@ -113,6 +113,11 @@ pub fn started(pid: i32) -> Option<u64> {
     Stat::read(pid).filter(|stat| !stat.has_ended).map(|stat| stat.started)
 }
 
+/// Whether a process was stopped by a signal.
+pub fn is_stopped(pid: i32) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.is_stopped)
+}
+
 /// The session that this host runs in; 0 when it was opened outside of this process namespace, as in a container that
 /// was started with a shell's session. (`getsid` of rustix takes 0 for impossible and panics.)
 fn own_session() -> i32 {

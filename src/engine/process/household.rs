@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::engine::process::cgroup::Cgroup;
-use crate::engine::process::family::{Entry, Family, Mark, Table, start_of};
+use crate::engine::process::family::{Entry, Family, Mark, Table, is_stopped, start_of};
 use crate::engine::process::guard::Guard;
 use crate::engine::process::port::{Found, Listener, listener, look};
 
@@ -55,6 +55,11 @@ impl Household {
             Found::Good if before.is_none() || before != listener(port) => (Found::Nobody, None),
             found => (found, before),
         }
+    }
+
+    /// Whether the first of them, or their control group, was suspended from outside.
+    pub fn is_suspended(&self) -> bool {
+        is_stopped(self.pid) || self.cgroup.as_ref().is_some_and(Cgroup::is_frozen)
     }
 
     /// Ends all of them with KILL; gives whether none is left. Takes milliseconds.

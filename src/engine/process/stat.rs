@@ -16,6 +16,8 @@ pub struct Stat {
     pub pid: i32,
     /// Whether it has ended and only waits to be waited for.
     pub has_ended: bool,
+    /// Whether a signal has stopped it, and none has let it go on.
+    pub is_stopped: bool,
     /// Who started it, or took it over.
     pub parent: i32,
     /// Its session.
@@ -48,7 +50,8 @@ impl Stat {
     /// Reads the fields from the state on.
     fn parse(pid: i32, fields: &str) -> Option<Self> {
         let mut fields = fields.split_ascii_whitespace();
-        let has_ended = matches!(fields.next()?, "Z" | "X" | "x");
+        let state = fields.next()?;
+        let (has_ended, is_stopped) = (matches!(state, "Z" | "X" | "x"), state == "T");
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
         let user: u64 = fields.nth(7)?.parse().ok()?;
@@ -56,7 +59,7 @@ impl Stat {
         let started = fields.nth(6)?.parse().ok()?;
         let pages = fields.nth(1)?.parse().ok()?;
         let limit_bytes = fields.next()?.parse().ok()?;
-        Some(Self { pid, has_ended, parent, session, ticks: user + system, started, pages, limit_bytes })
+        Some(Self { pid, has_ended, is_stopped, parent, session, ticks: user + system, started, pages, limit_bytes })
     }
 }
 
@@ -87,9 +90,9 @@ mod tests {
         let line =
             b"7 (a) S 1) \n\xff) Z 5 6 8 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 900 1000 33 18446744073709551615 1";
         let fields = std::str::from_utf8(behind_name(line).expect("fields")).expect("text");
-        let limit_bytes = u64::MAX;
-        let expected =
-            Stat { pid: 7, has_ended: true, parent: 5, session: 8, ticks: 110, started: 900, pages: 33, limit_bytes };
-        assert_eq!(Stat::parse(7, fields), Some(expected));
+        let stat = Stat::parse(7, fields).expect("a process");
+        assert_eq!((stat.pid, stat.parent, stat.session, stat.ticks), (7, 5, 8, 110));
+        assert_eq!((stat.started, stat.pages, stat.limit_bytes), (900, 33, u64::MAX));
+        assert!(stat.has_ended && !stat.is_stopped);
     }
 }

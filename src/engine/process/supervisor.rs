@@ -38,6 +38,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const STEADY: Duration = Duration::from_secs(10);
 /// How often a run is measured.
 const LOOK: Duration = Duration::from_secs(1);
+/// So often in a row it is seen to be suspended before that counts: who looks into it suspends it for a moment, too.
+const SUSPENDED_LOOKS: u32 = 2;
 /// How long a child that begins with the host keeps its place, so that one that never gets ready delays nobody.
 const PLACE_TIME: Duration = Duration::from_millis(100);
 
@@ -276,6 +278,7 @@ impl Supervisor {
     /// Is there for requests until the child ends or is to end.
     async fn serve(&mut self, mut child: Box<Child>) -> Next {
         let ready_at = Instant::now();
+        let (live, mut suspended) = (self.desk.live(), 0);
         let mut looks = interval_at(ready_at + LOOK, LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let turn = loop {
@@ -286,8 +289,7 @@ impl Supervisor {
                     None => break Turn::Told(leave()),
                     Some(Wish::Begin) => {}
                     Some(Wish::Find(reply)) => {
-                        let live = self.desk.live().ok_or_else(|| self.missing());
-                        answer(reply, live);
+                        answer(reply, self.desk.live().ok_or_else(|| self.desk.suspension()));
                     }
                     Some(Wish::Start(reply) | Wish::Enable(reply)) => _ = answer(reply, Ok(())),
                     Some(other) => break Turn::Told(other),
@@ -301,10 +303,11 @@ impl Supervisor {
                     if let Some(text) = broken {
                         break Turn::Broke(text);
                     }
+                    suspended = if child.household.is_suspended() { suspended + 1 } else { 0 };
+                    self.mark(suspended >= SUSPENDED_LOOKS, live.as_ref());
                 }
             }
         };
-        let live = self.desk.live();
         self.desk.publish(None);
         let good = ready_at.elapsed() >= STEADY || live.is_some_and(|live| live.answered.load(Ordering::Relaxed));
         if good {
@@ -338,7 +341,7 @@ impl Supervisor {
             _ => self.equipment.limits.stop_grace,
         };
         self.set(State::Stopping);
-        self.waiters.tell(&Err(self.interruption()));
+        self.waiters.tell(&Err(self.desk.interruption()));
         child.stop(grace).await;
         self.desk.log.note("stopped");
         self.interrupted(wish).await
@@ -346,7 +349,7 @@ impl Supervisor {
 
     /// Does what is wished in place of what was under way, of which nothing is left.
     async fn interrupted(&mut self, wish: Wish) -> Next {
-        self.waiters.tell(&Err(self.interruption()));
+        self.waiters.tell(&Err(self.desk.interruption()));
         self.set(State::Stopped);
         self.obey(wish).await.unwrap_or(Next::Rest(None))
     }
@@ -360,20 +363,25 @@ impl Supervisor {
     /// An end that nobody has asked for.
     fn ended(&mut self, stage: Stage, error: Error) -> Next {
         let error = error.blame(self.desk.id.shared());
-        tracing::warn!(plugin = self.desk.id.as_str(), stage = stage.as_str(), "{error}");
-        self.desk.log.note(error.message());
-        self.registry.record(PluginError::new(self.source.clone(), Some(self.desk.id.shared()), stage, &error));
+        self.record(stage, &error);
         let restart = self.desk.manifest().restart;
         let is_last = restart == Restart::Never || self.desk.status().failures >= FAILURES;
         let state = if is_last { State::Failed } else { State::Waiting };
-        self.desk.change(|status| status.error = Some((stage, error.clone())));
         self.set(state);
-        self.waiters.tell(&Err(self.unavailable(&error)));
+        self.waiters.tell(&Err(self.desk.unavailable(&error)));
         match restart {
             // The jitter comes on top.
             Restart::Always if !is_last => Next::Rest(self.pauses.next().map(|pause| pause.min(PAUSE.1))),
             _ => Next::Rest(None),
         }
+    }
+
+    /// Says what went wrong, everywhere.
+    fn record(&self, stage: Stage, error: &Error) {
+        tracing::warn!(plugin = self.desk.id.as_str(), stage = stage.as_str(), "{error}");
+        self.desk.log.note(error.message());
+        self.registry.record(PluginError::new(self.source.clone(), Some(self.desk.id.shared()), stage, error));
+        self.desk.change(|status| status.error = Some((stage, error.clone())));
     }
 
     /// Lets requests come.
@@ -390,6 +398,20 @@ impl Supervisor {
         self.waiters.tell(&Ok(live));
     }
 
+    /// Does not let a run be asked that was suspended from outside, until it goes on.
+    fn mark(&self, suspended: bool, live: Option<&Arc<Live>>) {
+        if suspended == self.desk.status().suspended {
+            return;
+        }
+        self.desk.publish(live.filter(|_| !suspended).cloned());
+        self.desk.change(|status| status.suspended = suspended);
+        if suspended {
+            self.record(Stage::Run, &self.desk.suspension());
+        } else {
+            self.desk.log.note("it goes on");
+        }
+    }
+
     /// Why a request does not start it; `None` when it does.
     fn refusal(&self) -> Option<Error> {
         let status = self.desk.status();
@@ -398,7 +420,7 @@ impl Supervisor {
         }
         let never = self.desk.manifest().restart == Restart::Never && status.runs > 0;
         if status.state == State::Failed || never {
-            return Some(status.error.map_or_else(|| self.missing(), |(_, error)| self.unavailable(&error)));
+            return Some(status.error.map_or_else(|| self.desk.missing(), |(_, error)| self.desk.unavailable(&error)));
         }
         None
     }
@@ -420,20 +442,6 @@ impl Supervisor {
         Some(Error::new(kind, text).blame(id.shared()))
     }
 
-    fn unavailable(&self, error: &Error) -> Error {
-        Error::new(Kind::Unavailable, error.message()).blame(self.desk.id.shared())
-    }
-
-    fn missing(&self) -> Error {
-        let text = format!("plugin {} does not run: start it with POST /api/host/plugins/{0}/start", self.desk.id);
-        Error::new(Kind::Unavailable, text).blame(self.desk.id.shared())
-    }
-
-    fn interruption(&self) -> Error {
-        let text = format!("plugin {} was stopped meanwhile", self.desk.id);
-        Error::new(Kind::Unavailable, text).blame(self.desk.id.shared())
-    }
-
     async fn switch(&self, enabled: bool) -> Result<()> {
         let (switches, id) = (self.switches.clone(), self.desk.id.clone());
         let switched = blocking(move || switches.set_enabled(id.as_str(), enabled)).await;
@@ -449,6 +457,7 @@ impl Supervisor {
     fn set(&self, state: State) {
         self.desk.change(|status| {
             status.state = state;
+            status.suspended = false;
             if !matches!(state, State::Running | State::Stopping) {
                 status.port = None;
                 status.pid = None;
