@@ -127,7 +127,10 @@ impl Gatekeeper {
         local: SocketAddr,
         scheme: &'static str,
     ) -> Result<Admission> {
-        let query_token = take_tokens(&mut head.uri, names(&head.headers, &UPGRADE, b"websocket"));
+        let query_token = match head.uri.query() {
+            None => None,
+            Some(_) => take_tokens(&mut head.uri, names(&head.headers, &UPGRADE, b"websocket")),
+        };
         let query_token = query_token.filter(|_| is_handshake(head));
         let asked = asked_host(head)?;
         let mut authority = self.shared.served(asked, local, scheme)?;
@@ -285,7 +288,14 @@ impl Shared {
 
     fn request_id(&self) -> Arc<str> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}{number:08x}", self.start).into()
+        // Eight digits of the start, then as many as the number needs, at least eight.
+        let high = u32::try_from(number >> 32).unwrap_or_default();
+        let mut id = String::with_capacity(24);
+        for part in [Some(self.start), (high != 0).then_some(high), Some(number as u32)].into_iter().flatten() {
+            let digits = (0..8).rev().map(|place| char::from(b"0123456789abcdef"[(part >> (4 * place)) as usize & 15]));
+            id.extend(digits);
+        }
+        id.into()
     }
 }
 

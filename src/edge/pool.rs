@@ -1,20 +1,19 @@
 //! The connections to plugins' servers that rest between two requests, by plugin and run, and answers that bring theirs
 //! back.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
-use crate::base::error::{Error, Kind, Result};
+use crate::base::error::{Error, Result};
 use crate::base::shutdown::Shutdown;
-use crate::edge::line::{Line, Target};
+use crate::edge::line::{Failure, Line, Target};
 use crate::kernel::call::Body;
 use crate::kernel::meter::Meters;
 use crate::kernel::upstream::Upstream;
@@ -35,7 +34,7 @@ pub struct Pool {
 struct Shared {
     meters: Meters,
     /// By plugin.
-    shelves: Mutex<HashMap<Arc<str>, Shelf>>,
+    shelves: Mutex<BTreeMap<Arc<str>, Shelf>>,
     /// Told when a connection comes to rest.
     rested: Notify,
 }
@@ -43,7 +42,8 @@ struct Shared {
 /// The connections to one run of a plugin's server; the last that came is the first to go.
 struct Shelf {
     target: Arc<Target>,
-    lines: Vec<Line>,
+    #[expect(clippy::vec_box, reason = "a connection moves from hand to hand with every request")]
+    lines: Vec<Box<Line>>,
 }
 
 impl Pool {
@@ -74,10 +74,10 @@ impl Pool {
     }
 
     /// A connection that rests and still serves, taken off its shelf.
-    pub fn take(&self, upstream: &Upstream) -> Option<Line> {
+    pub fn take(&self, upstream: &Upstream) -> Option<Box<Line>> {
         let plugin = upstream.plugin.shared();
         loop {
-            let mut line = {
+            let line = {
                 let mut shelves = self.shared.shelves();
                 let shelf = shelves.get_mut(&plugin).filter(|shelf| shelf.is_of(upstream))?;
                 shelf.lines.pop()?
@@ -89,7 +89,7 @@ impl Pool {
     }
 
     /// Puts a connection to rest whose last answer is whole; one that cannot serve again is closed.
-    fn keep(&self, plugin: &Arc<str>, mut line: Line) {
+    fn keep(&self, plugin: &Arc<str>, mut line: Box<Line>) {
         if !line.rests() {
             return;
         }
@@ -104,13 +104,17 @@ impl Pool {
 
     /// The body of an answer that came on `line`: whole if it is here already, else as a stream that brings the
     /// connection back at its end.
-    pub fn body(&self, plugin: Arc<str>, mut line: Line, mut incoming: Incoming) -> Body {
+    pub fn body(&self, plugin: Arc<str>, mut line: Box<Line>) -> Body {
+        if let Some(bytes) = line.take_whole() {
+            self.keep(&plugin, line);
+            return Body::from(bytes);
+        }
         let mut early = Vec::new();
         let mut room = WHOLE_BYTES;
         let mut failed = None;
         // What is announced to be larger is not looked at: copying it together would cost more than it saves.
-        while !incoming.is_end_stream() && incoming.size_hint().lower() <= room as u64 {
-            match line.poll_frame(&mut incoming, &mut Context::from_waker(Waker::noop())) {
+        while !line.is_end_stream() && line.size_hint().lower() <= room as u64 {
+            match line.poll_frame(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(bytes) = frame.into_data() else { continue };
                     room = room.saturating_sub(bytes.len());
@@ -119,23 +123,18 @@ impl Pool {
                         break;
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    failed = Some(error);
+                Poll::Ready(Some(Err(failure))) => {
+                    failed = Some(failure);
                     break;
                 }
-                Poll::Ready(None) => {
-                    self.keep(&plugin, line);
-                    return Body::from(joined(early));
-                }
-                Poll::Pending => break,
+                Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        if incoming.is_end_stream() && failed.is_none() {
+        if line.is_end_stream() && failed.is_none() {
             self.keep(&plugin, line);
             return Body::from(joined(early));
         }
-        let line = Some(line);
-        Body::stream(Answer { early: early.into_iter(), failed, incoming, line, plugin, pool: self.clone() })
+        Body::stream(Answer { early: early.into_iter(), failed, line: Some(line), plugin, pool: self.clone() })
     }
 }
 
@@ -148,10 +147,9 @@ struct Answer {
     /// What came with the head.
     early: std::vec::IntoIter<Bytes>,
     /// What went wrong behind that.
-    failed: Option<hyper::Error>,
-    incoming: Incoming,
+    failed: Option<Failure>,
     /// None when the body has ended.
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     plugin: Arc<str>,
     pool: Pool,
 }
@@ -163,14 +161,13 @@ impl Answer {
         }
     }
 
-    fn break_off(&mut self, error: hyper::Error) -> Error {
+    fn break_off(&mut self, failure: Failure) -> Error {
         if let Some(line) = self.line.take() {
             line.target.meter.failed();
         }
-        let plugin = &self.plugin;
-        let message = format!("the server of plugin {plugin} broke off its answer: {error}");
-        tracing::warn!(plugin = &**plugin, "{message}");
-        Error::new(Kind::Upstream, message).with_source(error).blame(plugin.clone())
+        let error = failure.into_error(&self.plugin);
+        tracing::warn!(plugin = &*self.plugin, "{error}");
+        error
     }
 }
 
@@ -182,35 +179,29 @@ impl http_body::Body for Answer {
         if let Some(bytes) = self.early.next() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Some(Err(self.break_off(error))));
+        if let Some(failure) = self.failed.take() {
+            return Poll::Ready(Some(Err(self.break_off(failure))));
         }
-        let Self { line: Some(line), incoming, .. } = &mut *self else { return Poll::Ready(None) };
-        match ready!(line.poll_frame(incoming, context)) {
-            Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
-                    // Nobody asks again for a body whose announced length is reached.
-                    self.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(self.break_off(error)))),
-            None => {
-                self.end();
-                Poll::Ready(None)
-            }
+        let Some(line) = &mut self.line else { return Poll::Ready(None) };
+        let frame = ready!(line.poll_frame(context));
+        if let Some(Err(failure)) = frame {
+            return Poll::Ready(Some(Err(self.break_off(failure))));
         }
+        if line.is_end_stream() {
+            // Nobody asks again for a body whose announced length is reached.
+            self.end();
+        }
+        Poll::Ready(frame.and_then(Result::ok).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.early.as_slice().is_empty()
-            && self.failed.is_none()
-            && (self.line.is_none() || self.incoming.is_end_stream())
+        let has_ended = self.line.as_ref().is_none_or(|line| line.is_end_stream());
+        self.early.as_slice().is_empty() && self.failed.is_none() && has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
         let waiting: u64 = self.early.as_slice().iter().map(|bytes| bytes.len() as u64).sum();
-        let rest = self.incoming.size_hint();
+        let rest = self.line.as_ref().map_or(SizeHint::with_exact(0), |line| line.size_hint());
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + waiting);
         if let Some(upper) = rest.upper() {
@@ -221,7 +212,7 @@ impl http_body::Body for Answer {
 }
 
 impl Shared {
-    fn shelves(&self) -> MutexGuard<'_, HashMap<Arc<str>, Shelf>> {
+    fn shelves(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Shelf>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,21 +7,17 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use http::Uri;
 use http::header::HOST;
 use http::request::Parts as Head;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri};
-use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
 use tokio::time::timeout;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::Limits;
 use crate::edge::headers;
-use crate::edge::line::{Line, dial};
+use crate::edge::line::{Failure, Line, dial};
 use crate::edge::link::Link;
+use crate::edge::outbox::{self, Framing};
 use crate::edge::parts::Parts;
 use crate::edge::pool::Pool;
 use crate::edge::upload::Verdict;
@@ -32,7 +28,7 @@ use crate::kernel::upstream::{Upstream, Upstreams};
 /// What begins the path of every request to a server, before the plugin's id.
 const BEFORE_ID: &str = "/api/plugins/";
 /// What stands behind the id.
-const RPC: &str = "rpc";
+const RPC: &str = "/rpc";
 /// How many runs of a server a request may see end while it is on its way to one.
 const RUNS: usize = 3;
 
@@ -68,40 +64,33 @@ impl Proxy {
     /// As `Upstreams::find`, and `Upstream`: the server refused, died or answered what cannot be passed on. `Timeout`:
     /// it gave no answer within the limit. Each blames the plugin.
     pub async fn ask(&self, link: &Link, asked: Asked) -> Result<Response> {
-        let Asked { head, body, verdict, caller } = asked;
-        let Head { method, uri, mut headers, .. } = head;
-        let Some((plugin, target)) = aim(&uri) else {
+        let Some((plugin, path)) = aim(&asked.head.uri) else {
             return Err(Error::new(Kind::NotFound, "a plugin's server is asked at /api/plugins/{id}/rpc/{path}"));
         };
-        headers::forward(&mut headers, &method, body.size_hint().exact());
-        let question = Question { method, target, headers, body };
-        let answer = pin!(self.answer(plugin, question, &caller.principal));
-        let answered = self.within(link, &verdict, answer).await.and_then(|answer| answer);
+        let question = Question { head: &asked.head, path, principal: &asked.caller.principal };
+        let answer = pin!(self.answer(plugin, question, asked.body));
+        let answered = self.within(link, &asked.verdict, answer).await.and_then(|answer| answer);
         answered.map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error })
     }
 
-    async fn answer(&self, plugin: &str, question: Question, principal: &Principal) -> Result<Response> {
-        let upstream = self.upstreams.find(plugin).await?;
+    async fn answer(&self, plugin: &str, question: Question<'_>, body: Body) -> Result<Response> {
+        let upstream = match self.upstreams.now(plugin) {
+            Some(found) => found?,
+            None => self.upstreams.find(plugin).await?,
+        };
         let resting = self.pool.take(&upstream);
         let target = resting.as_ref().map_or_else(|| self.pool.target(&upstream), |line| line.target.clone());
         target.meter.called();
-        let exchanged = self.exchange(upstream, resting, question, principal).await;
+        let exchanged = self.exchange(upstream, resting, question, body).await;
         let (upstream, line, answer) = exchanged.inspect_err(|_| target.meter.failed())?;
         upstream.has_answered();
-        let (mut head, incoming) = answer.into_parts();
-        if head.status.is_informational() {
+        let plugin = upstream.plugin.shared();
+        if answer.status().is_informational() {
             target.meter.failed();
-            let message = format!("the server of plugin {plugin} answered {}, which nobody asked for", head.status);
+            let message = format!("the server of plugin {plugin} answered {}, which nobody asked for", answer.status());
             return Err(Error::new(Kind::Upstream, message));
         }
-        headers::pass_back(&mut head.headers);
-        let mut response = Response::new(self.pool.body(upstream.plugin.shared(), line, incoming));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        if let Some(reason) = head.extensions.remove::<ReasonPhrase>() {
-            response.extensions_mut().insert(reason);
-        }
-        Ok(response)
+        Ok(answer.map(|()| self.pool.body(plugin, line)))
     }
 
     /// Sends the question on a connection that rests, else on a new one. It is sent again on a new one when a resting
@@ -109,10 +98,10 @@ impl Proxy {
     async fn exchange(
         &self,
         mut upstream: Upstream,
-        resting: Option<Line>,
-        mut question: Question,
-        principal: &Principal,
-    ) -> Result<(Upstream, Line, http::Response<Incoming>)> {
+        resting: Option<Box<Line>>,
+        question: Question<'_>,
+        mut body: Body,
+    ) -> Result<(Upstream, Box<Line>, http::Response<()>)> {
         let mut next = resting;
         loop {
             let mut line = match next.take() {
@@ -124,26 +113,28 @@ impl Proxy {
                     line
                 }
             };
-            question.dress(&upstream, &line, principal);
-            let reused = line.reused;
-            let spare = if reused { question.copy() } else { None };
-            let mut error = match line.ask(question.into_request()).await {
+            let framing = question.write(&mut line, &upstream, &body);
+            // Where asking twice is as asking once (RFC 9110 §9.2.2) and nothing of the body is lost.
+            let spare = if line.reused && question.head.method.is_idempotent() { copy(&body) } else { None };
+            body = match line.ask(&question.head.method, body, framing).await {
                 Ok(answer) => return Ok((upstream, line, answer)),
-                Err(error) => error,
-            };
-            let unsent = error.take_message().map(Question::of_request);
-            // What a run had in hand when it ended is not given to the next: it may be what has ended it.
-            let goes_on = unsent.is_some() || self.upstreams.confirm(&upstream).await.is_ok();
-            question = match unsent.or(spare) {
-                Some(again) if reused && goes_on => again,
-                _ => return Err(died(&upstream, error.into_error())),
+                Err(Failure::Unsent(_, body)) if line.reused => body,
+                Err(failure) => {
+                    let again = spare.filter(|_| matches!(failure, Failure::Ended(_)));
+                    // What a run had in hand when it ended is not given to the next: it may be what has ended it.
+                    let goes_on = again.is_some() && self.upstreams.confirm(&upstream).await.is_ok();
+                    match again {
+                        Some(body) if goes_on => body,
+                        _ => return Err(failure.into_error(&upstream.plugin.shared())),
+                    }
+                }
             };
         }
     }
 
     /// Opens a connection to a server that still runs once it is open: whoever else may listen on the port that a dead
     /// one has left is not asked, nor told a secret.
-    async fn open(&self, mut upstream: Upstream) -> Result<(Upstream, Line)> {
+    async fn open(&self, mut upstream: Upstream) -> Result<(Upstream, Box<Line>)> {
         for _ in 0..RUNS {
             let stream = dial(&upstream).await;
             let now = self.upstreams.find(upstream.plugin.as_str()).await?;
@@ -151,7 +142,7 @@ impl Proxy {
                 let stream = stream?;
                 // From here on what is sent reaches whoever has the port now, and nobody later.
                 self.upstreams.confirm(&now).await?;
-                let line = Line::open(self.pool.target(&now), stream).await?;
+                let line = Box::new(Line::new(self.pool.target(&now), stream));
                 return Ok((now, line));
             }
             upstream = now;
@@ -184,80 +175,55 @@ impl Proxy {
     }
 }
 
-/// A request to a server.
-struct Question {
-    method: Method,
-    target: Uri,
-    headers: HeaderMap,
-    body: Body,
+/// A request to a server, but for its body.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    head: &'a Head,
+    /// The path that the server is asked for.
+    path: &'a str,
+    principal: &'a Principal,
 }
 
-impl Question {
-    /// Puts on what the host says to this run of the server.
-    fn dress(&mut self, upstream: &Upstream, line: &Line, principal: &Principal) {
-        let headers = &mut self.headers;
-        headers.insert(HOST, line.target.host.clone());
-        for (name, value) in &*upstream.secrets {
-            headers.insert(name.clone(), value.clone());
+impl Question<'_> {
+    /// Writes the head for this run of the server, and the body where it is there whole.
+    fn write(&self, line: &mut Line, upstream: &Upstream, body: &Body) -> Framing {
+        let target = line.target.clone();
+        let (method, into) = (self.head.method.as_str(), line.room());
+        into.extend_from_slice(method.as_bytes());
+        into.push(b' ');
+        let start = into.len();
+        into.extend_from_slice(self.path.as_bytes());
+        if let Some(query) = self.head.uri.query().and_then(headers::without_tokens) {
+            into.push(b'?');
+            into.extend_from_slice(query.as_bytes());
         }
-        let target = self.target.path_and_query().map_or("/", PathAndQuery::as_str);
-        line.target.signer.sign(headers, principal.name(), self.method.as_str(), target);
-    }
-
-    /// The same once more, where asking twice is as asking once (RFC 9110 §9.2.2) and nothing of the body is lost.
-    fn copy(&self) -> Option<Self> {
-        let body = match &self.body {
-            Body::Empty => Body::Empty,
-            Body::Full(bytes) => Body::Full(bytes.clone()),
-            Body::Stream(_) => return None,
-        };
-        let (method, target) = (self.method.clone(), self.target.clone());
-        method.is_idempotent().then(|| Self { method, target, headers: self.headers.clone(), body })
-    }
-
-    fn into_request(self) -> http::Request<Body> {
-        let mut request = http::Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.target;
-        *request.headers_mut() = self.headers;
-        request
-    }
-
-    fn of_request(request: http::Request<Body>) -> Self {
-        let (head, body) = request.into_parts();
-        Self { method: head.method, target: head.uri, headers: head.headers, body }
+        let asked = start..into.len();
+        into.extend_from_slice(b" HTTP/1.1\r\n");
+        headers::put(into, HOST.as_str(), target.host.as_bytes());
+        headers::forward(&self.head.headers, into);
+        for (name, value) in &*upstream.secrets {
+            headers::put(into, name.as_str(), value.as_bytes());
+        }
+        target.signer.write(into, self.principal.name(), method, asked);
+        outbox::frame(body, &self.head.method, into)
     }
 }
 
-/// The plugin that a path names, and the path and query that its server is asked for: what stands behind `rpc`, byte
-/// for byte, without the parameters `token`.
-fn aim(uri: &Uri) -> Option<(&str, Uri)> {
-    let (plugin, rest) = uri.path().strip_prefix(BEFORE_ID)?.split_once('/')?;
-    let path = match rest.strip_prefix(RPC)? {
-        "" => "/",
-        path => path,
-    };
-    let query = uri.query().and_then(headers::without_tokens);
-    let mut target = BytesMut::with_capacity(path.len() + query.as_ref().map_or(0, |query| 1 + query.len()));
-    target.extend_from_slice(path.as_bytes());
-    if let Some(query) = query {
-        target.extend_from_slice(b"?");
-        target.extend_from_slice(query.as_bytes());
+/// The same body once more, where it is there whole.
+fn copy(body: &Body) -> Option<Body> {
+    match body {
+        Body::Empty => Some(Body::Empty),
+        Body::Full(bytes) => Some(Body::Full(bytes.clone())),
+        Body::Stream(_) => None,
     }
-    // A part of a target is a target.
-    let target = PathAndQuery::from_maybe_shared(target.freeze()).ok()?;
-    Some((plugin, Uri::from(target)))
 }
 
-/// What is said of a server that ended its connection instead of answering.
-fn died(upstream: &Upstream, error: hyper::Error) -> Error {
-    let plugin = upstream.plugin.shared();
-    let message = if error.is_parse() {
-        format!("what the server of plugin {plugin} answered is not HTTP")
-    } else if error.is_user() {
-        format!("the request to the server of plugin {plugin} broke off")
-    } else {
-        format!("the server of plugin {plugin} ended the connection without an answer")
-    };
-    Error::new(Kind::Upstream, message).with_source(error).blame(plugin)
+/// The plugin that a path names, and the path that its server is asked for: what stands behind `rpc`, byte for byte.
+fn aim(uri: &Uri) -> Option<(&str, &str)> {
+    let below = uri.path().strip_prefix(BEFORE_ID)?;
+    let (plugin, rest) = below.split_at(below.bytes().position(|byte| byte == b'/')?);
+    match rest.strip_prefix(RPC)? {
+        "" => Some((plugin, "/")),
+        path => Some((plugin, path)),
+    }
 }

@@ -2,6 +2,7 @@
 //! the server got on its standard input.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -10,6 +11,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
+
+use crate::edge::headers;
 
 /// Unix seconds.
 const TIME: HeaderName = HeaderName::from_static("x-host-time");
@@ -37,12 +40,27 @@ impl Signer {
     /// Puts the three headers on a request: `user` asks now with `method` for `target`, the path and query as they
     /// are sent. Any that stand there are replaced.
     pub fn sign(&self, headers: &mut HeaderMap, user: &str, method: &str, target: &str) {
+        let said = self.say(user, method, target.as_bytes());
+        let value = |text: &[u8]| HeaderValue::from_bytes(text).expect("digits and percent-encoded text fit a header");
+        headers.insert(TIME, value(said.time.as_bytes()));
+        headers.insert(USER, value(said.user.as_bytes()));
+        headers.insert(SIGNATURE, value(&said.signature));
+    }
+
+    /// Writes the same headers as lines of a head.
+    pub fn write(&self, into: &mut Vec<u8>, user: &str, method: &str, target: Range<usize>) {
+        let said = self.say(user, method, &into[target]);
+        headers::put(into, TIME.as_str(), said.time.as_bytes());
+        headers::put(into, USER.as_str(), said.user.as_bytes());
+        headers::put(into, SIGNATURE.as_str(), &said.signature);
+    }
+
+    fn say<'u>(&self, user: &'u str, method: &str, target: &[u8]) -> Said<'u> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = HeaderValue::from(now.as_secs());
+        let time = now.as_secs().to_string();
         let user: Cow<'_, str> = utf8_percent_encode(user, &RESERVED).into();
-        let user = HeaderValue::from_str(&user).expect("percent-encoded text fits a header");
         let mut mac = self.keyed.clone();
-        for part in [time.as_bytes(), b"\n", user.as_bytes(), b"\n", method.as_bytes(), b"\n", target.as_bytes()] {
+        for part in [time.as_bytes(), b"\n", user.as_bytes(), b"\n", method.as_bytes(), b"\n", target] {
             mac.update(part);
         }
         let mut signature = [0; 64];
@@ -51,9 +69,13 @@ impl Signer {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        let signature = HeaderValue::from_bytes(&signature).expect("hexadecimal digits fit a header");
-        headers.insert(TIME, time);
-        headers.insert(USER, user);
-        headers.insert(SIGNATURE, signature);
+        Said { time, user, signature }
     }
+}
+
+/// The values of the three headers.
+struct Said<'u> {
+    time: String,
+    user: Cow<'u, str>,
+    signature: [u8; 64],
 }

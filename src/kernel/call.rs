@@ -22,8 +22,10 @@ use crate::kernel::connection::Connection;
 /// The bytes of a request or a response.
 ///
 /// Small ones are whole, so that no box and no task is spent on them; the rest is a stream with back-pressure.
+#[derive(Default)]
 pub enum Body {
     /// No bytes.
+    #[default]
     Empty,
     /// All bytes at once.
     Full(Bytes),

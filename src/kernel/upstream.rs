@@ -62,6 +62,12 @@ pub trait Upstreams: Send + Sync {
     /// a request; the message gives its last error. `Busy`: it is not ready in time, which more patience may cure.
     fn find(&self, plugin: &str) -> Starting<'_>;
 
+    /// What [`Upstreams::find`] would give at once; `None` where it may have to wait.
+    fn now(&self, plugin: &str) -> Option<Result<Upstream>> {
+        let _ = plugin;
+        None
+    }
+
     /// Whether a connection that was opened a moment ago ends at this run of the server, and at nobody who has taken its
     /// port since. To be asked before anything is sent on it.
     ///

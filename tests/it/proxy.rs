@@ -302,6 +302,43 @@ async fn an_upload_beyond_the_hosts_own_limit_passes_and_one_beyond_the_proxys_d
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_in_pieces_arrives_as_one_body() {
+    let mut host = Proxied::to(|mut peer: Peer, say: Say| async move {
+        let head = peer.head().await.expect("a head");
+        assert_eq!((header(&head, "transfer-encoding"), header(&head, "content-length")), (Some("chunked"), None));
+        let mut body = Vec::new();
+        loop {
+            let mut size = Vec::new();
+            while !size.ends_with(b"\r\n") {
+                size.extend(peer.exact(1).await.expect("a size"));
+            }
+            let size = usize::from_str_radix(std::str::from_utf8(&size).expect("text").trim(), 16).expect("a number");
+            body.extend(peer.exact(size).await.expect("a piece"));
+            assert_eq!(peer.exact(2).await.expect("its end"), b"\r\n");
+            if size == 0 {
+                break;
+            }
+            let _ = say.send(format!("{}", body.len()));
+        }
+        peer.say(answer("", &body.iter().map(|byte| u64::from(*byte)).sum::<u64>().to_string())).await;
+    })
+    .await;
+    let pieces = [vec![b'a'; 3], vec![b'b'; 70_000], vec![b'c'; 1]];
+    let mut client = host.served.connect().await;
+    client.send(format!("{}transfer-encoding: chunked\r\n\r\n", host.head("POST", "/"))).await;
+    let (mut sum, mut bytes) = (0, 0);
+    for piece in pieces {
+        client.send([format!("{:x}\r\n", piece.len()).into_bytes(), piece.clone(), b"\r\n".to_vec()].concat()).await;
+        sum += piece.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        bytes += piece.len();
+        // Each is there, to its end, before the next is sent.
+        while host.hear().await != bytes.to_string() {}
+    }
+    client.send("0\r\n\r\n").await;
+    assert_eq!(client.answer().await.expect("an answer").text(), sum.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_read_stops_the_upload() {
     let host = Proxied::to(|mut peer: Peer, _: Say| async move {
         peer.head().await;

@@ -122,6 +122,69 @@ async fn a_server_that_dies_in_its_answer_resets_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_can_be_read_in_two_ways_is_none() {
+    let lines = [
+        "content-length: 3\r\ntransfer-encoding: chunked\r\n",
+        "content-length: 3\r\ncontent-length: 4\r\n",
+        "content-length: -3\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
+        "a: b\r\n content-length: 3\r\n",
+        "a: b\0c\r\ncontent-length: 3\r\n",
+        "content-length : 3\r\n",
+    ];
+    for lines in lines {
+        let host = Proxied::to(move |mut peer: Peer, _: Say| async move {
+            while peer.head().await.is_some() {
+                peer.say(format!("HTTP/1.1 200 OK\r\n{lines}\r\nabc")).await;
+            }
+        })
+        .await;
+        let mut client = host.served.connect().await;
+        // The client's connection goes on, with an answer of the host's own each time.
+        for _ in 0..2 {
+            client.send(host.get("/x")).await;
+            let answered = client.answer().await.expect("an answer");
+            assert_eq!((answered.status, answered.code()), (502, "upstream".into()), "{lines:?}");
+        }
+    }
+    let long = Proxied::to(|mut peer: Peer, _: Say| async move {
+        peer.head().await;
+        peer.say(format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(1 << 20))).await;
+    })
+    .await;
+    assert_eq!(long.served.ask(long.get("/x")).await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_not_as_its_framing_says_does_not_look_whole() {
+    for wrong in ["zz\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n", "-3\r\n", "3\nabc\r\n0\r\n\r\n"] {
+        let host = Proxied::to(move |mut peer: Peer, _: Say| async move {
+            peer.head().await;
+            peer.say(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n{wrong}")).await;
+            // It stays: the end of the answer is the host's own doing.
+            peer.ended().await;
+        })
+        .await;
+        let mut client = host.served.connect().await;
+        client.send(host.get("/x")).await;
+        let mut seen = Vec::new();
+        let read = timeout(PATIENCE, tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut seen)).await;
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        assert!(read.expect("the end in time").is_err(), "{wrong:?}: no reset after {seen}");
+        assert!(!seen.ends_with("0\r\n\r\n"), "{wrong:?}: {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_behind_an_answer_is_not_the_next_one() {
+    let host =
+        once("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged").await;
+    for _ in 0..3 {
+        assert_eq!(host.served.ask(host.get("/x")).await.text(), "ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_takes_the_port_of_a_dead_server_is_told_nothing() {
     let mut host = Proxied::to(|mut peer: Peer, say: Say| async move {
         let _ = say.send(format!("{:?}", peer.head().await));

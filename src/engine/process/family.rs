@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 
-use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::engine::process::stat::Stat;
 
 /// What the processes of one run of a child are known by: their soft limit of resident memory.
 ///
@@ -93,44 +93,40 @@ impl Table {
     /// Looks at every process. Takes a few milliseconds: not for a thread that others wait for.
     pub fn read() -> Self {
         let page_bytes = procfs::page_size();
-        let entry = |process: Process| {
-            let stat = process.stat().ok().filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
-            let entry = Entry {
-                pid: stat.pid,
-                parent: stat.ppid,
-                session: stat.session,
-                started: stat.starttime,
-                limit_bytes: stat.rsslim,
-                memory_bytes: stat.rss * page_bytes,
-                ticks: stat.utime + stat.stime,
-            };
-            Some((entry.pid, entry))
+        let entry = |stat: Stat| Entry {
+            pid: stat.pid,
+            parent: stat.parent,
+            session: stat.session,
+            started: stat.started,
+            limit_bytes: stat.limit_bytes,
+            memory_bytes: stat.pages * page_bytes,
+            ticks: stat.ticks,
         };
-        let entries = all_processes().into_iter().flatten().filter_map(Result::ok).filter_map(entry).collect();
+        let running = Stat::all().filter(|stat| !stat.has_ended);
+        let entries = running.map(|stat| (stat.pid, entry(stat))).collect();
         Self { entries }
     }
 }
 
 /// When a process started, in clock ticks; `None` when it does not run.
 pub fn started(pid: i32) -> Option<u64> {
-    let stat = Process::new(pid).and_then(|process| process.stat()).ok()?;
-    (!matches!(stat.state, 'Z' | 'X')).then_some(stat.starttime)
+    Stat::read(pid).filter(|stat| !stat.has_ended).map(|stat| stat.started)
 }
 
 /// Whether a process was stopped by a signal.
 pub fn is_stopped(pid: i32) -> bool {
-    Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'T')
+    Stat::read(pid).is_some_and(|stat| stat.is_stopped)
 }
 
 /// The session that this host runs in; 0 when it was opened outside of this process namespace, as in a container that
 /// was started with a shell's session. (`getsid` of rustix takes 0 for impossible and panics.)
 fn own_session() -> i32 {
-    Process::myself().and_then(|process| process.stat()).map_or(0, |stat| stat.session)
+    i32::try_from(std::process::id()).ok().and_then(Stat::read).map_or(0, |stat| stat.session)
 }
 
 /// The start of a process that runs or has ended and was not waited for yet.
 pub fn start_of(pid: i32) -> Option<u64> {
-    Process::new(pid).and_then(|process| process.stat()).ok().map(|stat| stat.starttime)
+    Stat::read(pid).map(|stat| stat.started)
 }
 
 impl Family {

@@ -4,7 +4,6 @@
 //! This engine knows nothing of HTTP and never reads what a child answers; it must never know Python.
 
 pub mod cgroup; // 2.00
-pub mod family; // 2.00
 pub mod guard; // 2.00
 pub mod installed; // 2.00
 pub mod job_log; // 2.00
@@ -14,7 +13,9 @@ pub mod origin; // 2.00
 pub mod package; // 2.00
 pub mod port; // 2.00
 pub mod ready; // 2.00
+pub mod stat; // 2.00
 pub mod swap; // 2.00
+pub mod family; // 2.005
 pub mod household; // 2.01
 pub mod integrity; // 2.01
 pub mod jobs; // 2.01

@@ -337,7 +337,6 @@ impl Upstreams for Processes {
             Ok(desk) => desk,
             Err(error) => return Box::pin(ready(Err(error))),
         };
-        // The usual case is no more than a small box: it is asked with every request.
         if let Some(live) = desk.live() {
             return Box::pin(ready(self.upstream(&desk, &live)));
         }
@@ -353,6 +352,11 @@ impl Upstreams for Processes {
             });
             found.and_then(|live| self.upstream(&desk, &live))
         })
+    }
+
+    fn now(&self, plugin: &str) -> Option<Result<Upstream>> {
+        let desk = self.desk(plugin).ok()?;
+        desk.live().map(|live| self.upstream(&desk, &live))
     }
 
     fn confirm<'a>(&'a self, upstream: &'a Upstream) -> Confirming<'a> {
