@@ -11,7 +11,7 @@ from mcp_mounted import by_command, call, mounting
 
 from plugbay.testing import RunningHost
 
-NAMES = {"add", "count", "fail", "grow", "leave", "picture", "variables", "wait"}
+NAMES = {"add", "count", "fail", "grow", "helpers", "leave", "picture", "shout", "variables", "wait"}
 
 
 @pytest.fixture(scope="module")

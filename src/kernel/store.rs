@@ -85,8 +85,11 @@ impl Store {
         let _ = self.sign_lock(None);
     }
 
-    /// Lets another host have the folder. What is kept in it stays readable.
+    /// Lets another host have the folder, with all that was on its way to the disk. What is kept in it stays readable.
     pub fn release(&self) {
+        if let Err(error) = self.shared.catch_up() {
+            tracing::error!("{error}");
+        }
         self.retract();
         let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(lock) = lock {

@@ -6,6 +6,7 @@
 pub mod content; // 2.10
 pub mod http; // 2.10
 pub mod lines; // 2.10
+pub mod ordered; // 2.10
 pub mod child; // 2.11
 pub mod relay; // 2.11
 pub mod tool; // 2.11

@@ -10,8 +10,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use rmcp::ClientHandler;
 use rmcp::handler::client::progress::ProgressDispatcher;
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProgressNotificationParam,
-    ProtocolVersion, SubscriptionFilter, Tool,
+    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProtocolVersion, SubscriptionFilter, Tool,
 };
 use rmcp::service::{
     ClientLifecycleMode, NotificationContext, Peer, RoleClient, RunningService, serve_client_with_lifecycle,
@@ -29,6 +28,7 @@ use crate::base::shutdown::Shutdown;
 use crate::engine::mcp::child::{self, Ward, Wish};
 use crate::engine::mcp::http::HttpClient;
 use crate::engine::mcp::lines::Overrun;
+use crate::engine::mcp::ordered::Ordered;
 use crate::engine::mcp::tool::{Line, offered};
 use crate::engine::process::equipment::Equipment;
 use crate::kernel::fault::{PluginError, Stage};
@@ -97,10 +97,6 @@ impl ClientHandler for Ear {
     fn get_info(&self) -> ClientConfig {
         let host = Implementation::new("plugbay", env!("CARGO_PKG_VERSION"));
         ClientConfig::new(ClientCapabilities::default(), host)
-    }
-
-    async fn on_progress(&self, report: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
-        self.progress.handle_notification(report).await;
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
@@ -194,6 +190,7 @@ impl Life {
                 let child = child::start(&self.server, &wish, &self.place.equipment).await?;
                 // What is too long ends what is read before this would leave it out without a word.
                 let transport = AsyncRwTransport::new(child.output, child.input).with_max_line_length(usize::MAX);
+                let transport = Ordered::new(transport, ear.progress.clone());
                 let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
                 let service = service.map_err(|error| child.overrun.error().unwrap_or_else(|| refused(&error)))?;
                 (service, Some(child.ward), child.overrun)
@@ -209,6 +206,7 @@ impl Life {
                     config.custom_headers.insert(name, value);
                 }
                 let transport = StreamableHttpClientTransport::with_client(HttpClient::new(url.scheme())?, config);
+                let transport = Ordered::new(transport, ear.progress.clone());
                 let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
                 (service.map_err(|error| refused(&error))?, None, Overrun::default())
             }
