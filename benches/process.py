@@ -18,7 +18,7 @@ CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = frozenset({CORES[0]})
 LOAD_CORE = frozenset({CORES[-1]})
 ASK_EVERY_S = 0.005
-"""A server that listens before it is ready answers each question, and is to be measured at its start, not under a load."""
+"""A server that listens before it is ready answers each question: a start is to be measured, not a load."""
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
