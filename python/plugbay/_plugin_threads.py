@@ -7,6 +7,7 @@ the routes of another.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -24,6 +25,9 @@ _BACKEND = "anyio._backends._asyncio"
 
 _divided: asyncio.AbstractEventLoop | None = None
 """The loop whose threads were given to the plugins."""
+
+_limiters: _EachItsOwn | None = None
+"""The limiters of the plugins on that loop."""
 
 
 name_plugin = _plugin.set
@@ -58,12 +62,21 @@ class OfPlugin:
 
 def _divide() -> None:
     """Give each plugin threads of its own on the running loop; nothing changes where AnyIO is not as expected."""
-    global _divided
+    global _divided, _limiters
     # Another thread may be importing it.
     limiter = getattr(sys.modules[_BACKEND], "_default_thread_limiter", None)
     if limiter is not None:
-        limiter.set(_EachItsOwn())
+        _limiters = _EachItsOwn()
+        limiter.set(_limiters)
         _divided = asyncio.get_running_loop()
+
+
+def threads() -> Any:
+    """The limiter of the plugin that the running task works for; ``None`` where AnyIO is not as expected."""
+    if _divided is not asyncio.get_running_loop():
+        importlib.import_module(_BACKEND)
+        _divide()
+    return None if _limiters is None else _limiters.own()
 
 
 class _EachItsOwn:
@@ -72,7 +85,8 @@ class _EachItsOwn:
     def __init__(self) -> None:
         self._limiters: dict[str, Any] = {}
 
-    def _own(self) -> Any:
+    def own(self) -> Any:
+        """The plugin's own."""
         plugin = _plugin.get()
         limiter = self._limiters.get(plugin)
         if limiter is None:
@@ -82,22 +96,22 @@ class _EachItsOwn:
         return limiter
 
     async def __aenter__(self) -> None:
-        await self._own().__aenter__()
+        await self.own().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._own().__aexit__(kind, error, trace)
+        await self.own().__aexit__(kind, error, trace)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._own(), name)
+        return getattr(self.own(), name)
 
     @property
     def total_tokens(self) -> float:
         """How many threads the plugin has; it may set another number, as with AnyIO's own."""
-        tokens: float = self._own().total_tokens
+        tokens: float = self.own().total_tokens
         return tokens
 
     @total_tokens.setter
     def total_tokens(self, tokens: float) -> None:
-        self._own().total_tokens = tokens
+        self.own().total_tokens = tokens

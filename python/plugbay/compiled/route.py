@@ -10,20 +10,21 @@ import contextvars
 import linecache
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import params
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import ResponseValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import SecurityScopes
 from fastapi.utils import is_body_allowed_for_status_code
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from plugbay import _core
-from plugbay._plugin_threads import work_for
+from plugbay._plugin_threads import threads, work_for
 from plugbay.compiled import answer, model
 from plugbay.compiled.answer import Site
 from plugbay.compiled.parameters import GLOBALS, Again, Reading, Source, Unclear
@@ -158,7 +159,8 @@ class _Route:
         if model.is_coroutine(dependant):
             made = f"await {function}({arguments})"
         elif self.is_async:
-            made = f"await run_in_threadpool({threaded})"
+            # What Starlette's run_in_threadpool does, and the limiter need not be looked for.
+            made = f"await run_sync(partial({threaded}), limiter=threads())"
         elif stem == "d":
             # On threads FastAPI gives each call a context of its own.
             made = f"copy_context().run({threaded})"
@@ -388,9 +390,11 @@ _GLOBALS: dict[str, Any] = {
     "SecurityScopes": SecurityScopes,
     "copy_context": contextvars.copy_context,
     "of_thread": KNOWN,
+    "partial": partial,
     "plain": _core.plain_json,
     "response_of": _response_of,
-    "run_in_threadpool": run_in_threadpool,
+    "run_sync": run_sync,
+    "threads": threads,
     "whole": answer.whole,
     "work_for": work_for,
 }
