@@ -63,6 +63,8 @@ def loaded(case: Case, entries: list[Entry], rounds: int, seconds: float) -> Res
                     continue
                 try:
                     sample = entry.load(server_up, seconds)
+                    if sample.count == 0:
+                        raise BenchError(f"no answer in {seconds:g} s: give it longer, --seconds {2 * seconds:g}")
                 except BenchError as error:
                     result.failures[entry.name] = str(error)
                     continue
