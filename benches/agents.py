@@ -5,7 +5,6 @@ session, and answers with JSON.
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ import httpx
 
 import proxy
 from cases import OURS, Case, Entry, Load, Target, uvicorn
-from load import BENCH_RMCP, Sample, run_wrk
+from load import BENCH_RMCP, Sample, timed_wrk
 from process import BENCHES, BenchError, Running, Server
 
 META = {
@@ -61,15 +60,7 @@ def asks(method: str, params: Mapping[str, Any]) -> Load:
         script = server.scratch / "mcp.lua"
         script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [==[{body}]==]", *lines]), encoding="ascii")
         command = ["wrk", "-t1", "-c64", "-s", str(script)]
-        run_wrk(server, [*command, f"-d{max(1, round(seconds / 4))}s", target])
-        before = server.cpu_s()
-        text = run_wrk(server, [*command, f"-d{max(1, round(seconds))}s", target])
-        cpu_s = server.cpu_s() - before
-        counted = re.search(r"(\d+) requests in ([\d.]+)(m|s),", text)
-        trouble = re.search(r"(Non-2xx.*|Socket errors.*)", text)
-        if counted is None or trouble:
-            raise BenchError(f"{server.server.name}: {trouble.group() if trouble else text}")
-        return Sample(int(counted[1]), float(counted[2]) * (60 if counted[3] == "m" else 1), cpu_s)
+        return timed_wrk(server, [*command, target], seconds)
 
     return load
 

@@ -87,14 +87,19 @@ def http(server: Running, ask: Ask, seconds: float, connections: int = 64) -> Sa
     answer = httpx.request(method, target, headers=headers, content=ask.body, trust_env=False)
     if answer.status_code != 200 or answer.json() != ask.answer:
         raise BenchError(f"{server.server.name}{ask.path} answers {answer.status_code}: {answer.text[:500]}")
-    run_wrk(server, [*command, f"-d{max(1, round(seconds / 4))}s", target])
+    return timed_wrk(server, [*command, target], seconds)
+
+
+def timed_wrk(server: Running, command: list[str], seconds: float) -> Sample:
+    """Warms up for a quarter of the time, then measures; an answer that is an error spoils the round."""
+    run_wrk(server, [*command, f"-d{max(1, round(seconds / 4))}s"])
     before = server.cpu_s()
-    text = run_wrk(server, [*command, f"-d{max(1, round(seconds))}s", target])
+    text = run_wrk(server, [*command, f"-d{max(1, round(seconds))}s"])
     cpu_s = server.cpu_s() - before
     counted = re.search(r"(\d+) requests in ([\d.]+)(m|s),", text)
     trouble = re.search(r"(Non-2xx.*|Socket errors.*)", text)
     if counted is None or trouble:
-        raise BenchError(f"{server.server.name}{ask.path}: {trouble.group() if trouble else text}")
+        raise BenchError(f"{server.server.name}: {command[-1]}: {trouble.group() if trouble else text}")
     unit_s = 60 if counted[3] == "m" else 1
     return Sample(int(counted[1]), float(counted[2]) * unit_s, cpu_s)
 

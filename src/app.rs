@@ -206,8 +206,8 @@ impl App {
         Ok(handle)
     }
 
-    /// Starts the child processes, runs the startup hooks of every plugin, in the order of commit, then lets plugins be asked. A plugin whose hook
-    /// fails is withdrawn and recorded. Blocks; not for a thread of the runtime.
+    /// Starts the child processes, runs the startup hooks of every plugin, in the order of commit, then lets plugins be
+    /// asked. A plugin whose hook fails is withdrawn and recorded. Blocks; not for a thread of the runtime.
     ///
     /// # Errors
     /// `Unavailable`: the host was not started, or `host.json` cannot be written.

@@ -194,6 +194,32 @@ def test_a_module_can_be_pickled_by_the_name_it_has(tmp_path: Path) -> None:
     assert registry.errors == []
 
 
+def test_of_two_packages_of_one_name_the_first_on_the_path_counts(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_installed(site, "old", "found_twice", "found_twice", PLUGIN.format(id="old"))
+    write_installed(site, "other", "found_once", "found_once", PLUGIN.format(id="other"))
+    first = tmp_path / "first"
+    first.mkdir()
+    write_installed(first, "new", "found_twice", "found_twice", PLUGIN.format(id="new"))
+    monkeypatch.syspath_prepend(first)
+    load_plugins()
+    assert loaded() == ["new", "other"]
+    # It counts when it offers nothing, too.
+    (first / "found_twice-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\na = b:c\n")
+    registry.reset()
+    load_plugins()
+    assert loaded() == ["other"]
+
+
+def test_a_package_with_damaged_metadata_takes_no_other_plugin_away(site: Path) -> None:
+    write_installed(site, "fine", "found_fine", "found_fine", PLUGIN.format(id="fine"))
+    write_installed(site, "odd", "found_odd", "found_odd", PLUGIN.format(id="odd"))
+    (site / "found_odd-1.0.dist-info" / "METADATA").unlink()
+    load_plugins()
+    assert loaded() == ["fine", "odd"]
+
+
 def test_an_entry_point_that_fails_is_a_record_with_its_name(site: Path) -> None:
     write_installed(site, "broken", "found_broken", "found_broken", "import found_helper\nraise RuntimeError('no')\n")
     (site / "found_helper.py").write_text("")

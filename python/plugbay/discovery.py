@@ -120,10 +120,19 @@ def _installed() -> Iterator[EntryPoint]:
     """What ``importlib.metadata.entry_points(group=GROUP)`` finds, without taking apart the lists of other packages."""
     from importlib import metadata  # slow to import, and needed once
 
-    lists = ((each, each.read_text("entry_points.txt")) for each in metadata.distributions())
-    for name in dict.fromkeys(each.name for each, text in lists if text is not None and GROUP in text):
-        # Of two packages of one name the first on the path counts.
-        yield from metadata.distribution(name).entry_points.select(group=GROUP)
+    seen = set()
+    for each in metadata.distributions():
+        if GROUP not in (each.read_text("entry_points.txt") or ""):
+            continue
+        try:
+            name = each.name
+            # Of two packages of one name the first on the path counts.
+            counts = metadata.distribution(name)
+        except Exception:  # its METADATA is damaged: it is nobody's namesake
+            name, counts = None, each
+        if name is None or name not in seen:
+            seen.add(name)
+            yield from counts.entry_points.select(group=GROUP)
 
 
 def _in_folder(folder: Path, *, bundled: bool) -> Iterator[Found]:

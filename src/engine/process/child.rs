@@ -107,8 +107,8 @@ impl Child {
         Ok(child)
     }
 
-    /// Resolves with the port, and the socket there, when the child is ready and may be asked, at most [`Limits::ready_time`] after this
-    /// call. It does not end when the child does. To be called once.
+    /// Resolves with the port, and the socket there, when the child is ready and may be asked, at most
+    /// [`Limits::ready_time`] after this call. It does not end when the child does. To be called once.
     ///
     /// [`Limits::ready_time`]: crate::base::settings::Limits::ready_time
     ///

@@ -1,7 +1,8 @@
 //! The guard: a small process of ours that ends every child when the host is gone, however the host went.
 //!
 //! It is a shell that reads from a pipe: `+ID` for a session to end, `%MARK` for all that carry a mark, `=PATH` for a
-//! control group, `-…` when one of them is gone. The pipe closes when the host ends, be it by KILL; then the guard ends all that it was told, until none is left.
+//! control group, `-…` when one of them is gone. The pipe closes when the host ends, be it by KILL; then the guard ends all
+//! that it was told, until none is left.
 //! A shell, because it is on every machine, begins in a millisecond and is in no way a copy of the host: a fork of a
 //! process with threads is delicate and keeps the host's memory, a second interpreter is slow and large.
 
