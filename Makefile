@@ -54,23 +54,23 @@ $(BIN)/python:
 	exit 1
 
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
 # Robyn pins an older uvloop than the rest.
 $(ROBYN)/robyn.stamp: requirements/robyn.txt | $(VENV)/dev.stamp
 	$(BIN)/python -m venv --clear --without-pip $(ROBYN)
-	$(BIN)/python -m pip --python $(ROBYN)/bin/python install --quiet --require-hashes --requirement requirements/robyn.txt
+	$(BIN)/python -m pip --python $(ROBYN)/bin/python install --quiet --no-deps --require-hashes --requirement requirements/robyn.txt
 	@touch $@
 
 # FastAPI as old as it may be, for the test of the same bytes.
 $(OLDEST)/oldest.stamp: requirements/oldest.txt | $(VENV)/dev.stamp
 	$(BIN)/python -m venv --clear --without-pip $(OLDEST)
-	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --require-hashes --requirement requirements/oldest.txt
+	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --no-deps --require-hashes --requirement requirements/oldest.txt
 	@touch $@
 
 $(VENV)/built.stamp: $(SOURCES) $(VENV)/dev.stamp | rust
