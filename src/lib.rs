@@ -44,5 +44,7 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::scope::{CallerFace, PrincipalFace};
     #[pymodule_export]
+    use crate::engine::python::step::StepFace;
+    #[pymodule_export]
     use crate::host::Host;
 }

@@ -22,7 +22,7 @@ from plugbay.testing import RunningHost, running_host
 EVERYTHING = '''
 import contextlib
 
-from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from plugbay import AgentTool, BackendPlugin, PluginManifest, ToolContext
@@ -55,6 +55,15 @@ async def asynchronous(q: str = "-") -> dict[str, str]:
 @router.post("/def")
 def synchronous(item: Item) -> Item:
     return item
+
+
+def depended():
+    return "found"
+
+
+@router.get("/depends")
+async def depends(found: str = Depends(depended)):
+    return found
 
 
 @router.get("/raises")
@@ -145,7 +154,8 @@ PLUGIN = Plugin()
 '''
 
 KINDS = [
-    "PLUGIN", "Plugin", "Item", "Facade", "router", "app", "asynchronous", "synchronous", "raises", "stream", "socket",
+    "PLUGIN", "Plugin", "Item", "Facade", "router", "app", "asynchronous", "synchronous", "depended", "raises", "stream",
+    "socket",
     "index", "tool", "plain_tool", "typed", "channel", "facade", "resource", "prompt", "started", "stopped",
     "lifespan_of",
 ]  # fmt: skip
@@ -158,6 +168,7 @@ def use(host: RunningHost) -> None:
     assert http.get(f"{at}/async?q=1").json() == {"q": "1"}
     assert http.post(f"{at}/def", json={"name": "n"}).json() == {"name": "n"}
     assert http.post(f"{at}/def", json={}).status_code == 422
+    assert http.get(f"{at}/depends").json() == "found"
     assert http.get(f"{at}/raises").status_code == 500
     assert http.get(f"{at}/stream").content == b"piece" * 3
     assert http.get(f"{at}/nowhere").status_code == 404

@@ -14,6 +14,7 @@ __all__ = [
     "Host",
     "Principal",
     "Relay",
+    "Step",
     "ToolContext",
     "channels",
     "errors",
@@ -243,6 +244,29 @@ class Relay:
 
     def stop(self) -> None:
         """End ``run``, from any thread."""
+
+@final
+class Step:
+    """Where one function of a plugin is run on the host's worker threads, while a coroutine of its loop waits."""
+
+    def __new__(cls, plugin: str) -> Step: ...
+    @property
+    def is_slow(self) -> bool:
+        """Whether it ran for so long the last time that it had better have a thread of its own."""
+
+    def took(self, seconds: float) -> None:
+        """Tell how long it ran elsewhere."""
+
+    def ask(
+        self, run: Callable[[Callable[[], Any]], Any], call: Callable[[], Any], given_back: object
+    ) -> tuple[asyncio.Future[Any], int]:
+        """Have ``run(call)`` run in a copy of the context of this; called on the host's loop.
+
+        The future gets its outcome, or ``given_back`` when there is no thread for it; the number names it.
+        """
+
+    def abandon(self, key: int) -> None:
+        """Tell that nobody waits for the outcome of that number any more."""
 
 @final
 class Host:

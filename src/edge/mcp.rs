@@ -12,7 +12,8 @@ use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{Method, StatusCode};
+use http::request::Parts as Head;
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -27,6 +28,7 @@ use crate::edge::caller::without_scope;
 use crate::edge::failure::Failure;
 use crate::edge::mcp_auth::PATH;
 use crate::edge::mcp_handler::{Handler, named_in};
+use crate::edge::mcp_plain::{self, PlainCall};
 use crate::edge::mcp_sessions::Sessions;
 use crate::edge::parts::Parts;
 use crate::edge::routes;
@@ -42,7 +44,20 @@ const INVALID_PARAMS: i32 = -32602;
 struct Endpoint {
     parts: Parts,
     sessions: Sessions,
+    handler: Handler,
     service: StreamableHttpService<Handler, Sessions>,
+}
+
+impl Endpoint {
+    /// Answers a call in its plainest form; `None` leaves a request to `rmcp`.
+    async fn answer_plainly(&self, head: &Head, body: &Bytes, caller: &Caller) -> Option<Response> {
+        let call = PlainCall::read(&head.method, &head.headers, body)?;
+        let id = call.id.clone();
+        let message = mcp_plain::answer(id, self.handler.call_plainly(call, caller).await?);
+        let mut response = Response::new(AxumBody::from(message));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Some(response)
+    }
 }
 
 /// The route of MCP. The gate in front has put the [`Caller`] into the request's extensions.
@@ -57,8 +72,9 @@ pub fn router(parts: Parts) -> axum::Router {
         .with_json_response(true)
         .with_max_request_body_bytes(parts.settings.limits.body_bytes)
         .with_cancellation_token(CancellationToken::new());
-    let service = StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(sessions.clone()), config);
-    axum::Router::new().route(PATH, any(answer)).with_state(Endpoint { parts, sessions, service })
+    let each = handler.clone();
+    let service = StreamableHttpService::new(move || Ok(each.clone()), Arc::new(sessions.clone()), config);
+    axum::Router::new().route(PATH, any(answer)).with_state(Endpoint { parts, sessions, handler, service })
 }
 
 /// Answers one request. A client that goes away drops the answer, which cancels the call.
@@ -78,8 +94,11 @@ async fn answer(
         // As a number it would lose digits before anybody sees it.
         return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, too_wide(number))));
     }
+    endpoint.sessions.check(&head.headers, &caller)?;
+    if let Some(answer) = endpoint.answer_plainly(&head, &body, &caller).await {
+        return Ok(answer);
+    }
     let request = Request::from_parts(head, AxumBody::from(body));
-    endpoint.sessions.check(request.headers(), &caller)?;
     let (is_get, is_delete) = (request.method() == Method::GET, request.method() == Method::DELETE);
     let mut response = endpoint.service.handle(request).await;
     if is_delete && response.status() == StatusCode::ACCEPTED {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use http::request::Parts as Head;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult, CompletionInfo,
-    CustomRequest, CustomResult, ErrorCode, Extensions, GetPromptRequestParams, GetPromptResponse, Implementation,
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerCapabilities, ServerConfig,
-    SubscriptionFilter, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, CompleteRequestParams, CompleteResult,
+    CompletionInfo, CustomRequest, CustomResult, ErrorCode, Extensions, GetPromptRequestParams, GetPromptResponse,
+    Implementation, InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+    Reference, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
@@ -26,6 +26,7 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::mcp_asking::{self, Manner};
 use crate::edge::mcp_catalogue::{Changes, Shelf};
 use crate::edge::mcp_content::{self, Era, Promise};
+use crate::edge::mcp_plain::{PlainCall, takes_plain_calls};
 use crate::edge::mcp_progress::Reporter;
 use crate::edge::mcp_prompts;
 use crate::edge::mcp_reading::{self, no_prompt};
@@ -98,14 +99,10 @@ impl Handler {
         let era = era_of(context.protocol_version());
         let caller = asking(&context.extensions)?;
         let tool = ToolName::parse(&request.name).map_err(|error| self.misfit(caller, &request.name, error))?;
-        let promise = match self.shared.shelf.now().tool(tool.as_str()) {
-            Some(Tool { output_schema: Some(_), .. }) => Promise::Made,
-            _ => Promise::None,
-        };
+        let promise = self.promise(&tool);
         let reporter = context.meta.get_progress_token().map(|token| Reporter::new(context.peer.clone(), token));
         let progress = reporter.as_ref().map(Reporter::progress);
-        let is_trusted = self.shared.trusted.iter().any(|name| **name == *caller.principal.name());
-        let manner = Manner::of(context.client_capabilities(), is_trusted);
+        let manner = self.manner(caller, context.client_capabilities());
         let gate = self.shared.toolbox.gate();
         let comes_back = mcp_asking::comes_back(gate, manner, &caller.principal, &request);
         let (notice, asked) = mcp_asking::notice(progress.clone());
@@ -140,20 +137,42 @@ impl Handler {
             // What the tool has said is sent before its result: nothing may follow that.
             Some(reporter) => until(&context.ct, reporter.report_while(run)).await,
         };
-        match outcome {
-            Ok(Ended::Done(result)) => Ok(mcp_content::result(&result, promise, era).into()),
-            Ok(Ended::Pending(approval)) => {
-                let question = mcp_asking::input_required(manner, &approval).filter(|_| most == Some(Duration::ZERO));
-                Ok(question.map_or_else(|| pending(&approval, promise).into(), Into::into))
-            }
-            Err(error) => {
-                log::report(&error);
-                match error.kind() {
-                    Kind::NotFound | Kind::Internal | Kind::Cancelled => Err(refused(&error)),
-                    _ => Ok(mcp_content::failure(&error, promise).into()),
-                }
-            }
+        told(outcome, promise, era, |approval| {
+            mcp_asking::input_required(manner, approval).filter(|_| most == Some(Duration::ZERO))
+        })
+    }
+
+    /// Answers a call in its plainest form, of a client that hears of no progress; `None` when its tool takes none such.
+    pub async fn call_plainly(&self, call: PlainCall, caller: &Caller) -> Option<Result<CallToolResponse, ErrorData>> {
+        let PlainCall { name, arguments, capabilities, .. } = call;
+        let tool = ToolName::parse(&name).ok()?;
+        let snapshot = self.shared.registry.snapshot();
+        if snapshot.tool(tool.as_str()).is_ok_and(|tool| !takes_plain_calls(tool.parameters.text())) {
+            return None;
         }
+        let promise = self.promise(&tool);
+        let manner = self.manner(caller, Some(capabilities));
+        let is_asked = manner != Manner::Unasked;
+        let most = Some(if is_asked { Duration::ZERO } else { self.shared.wait });
+        let principal = caller.principal.clone();
+        let call = ToolCall { tool, arguments, principal, door: Door::Mcp, progress: None };
+        let outcome = self.shared.toolbox.run_patiently(call, &Patience { most, notice: None }).await;
+        Some(told(outcome, promise, Era::Modern, |approval| {
+            mcp_asking::input_required(manner, approval).filter(|_| is_asked)
+        }))
+    }
+
+    /// Whether a tool says what its result looks like.
+    fn promise(&self, tool: &ToolName) -> Promise {
+        match self.shared.shelf.now().tool(tool.as_str()) {
+            Some(Tool { output_schema: Some(_), .. }) => Promise::Made,
+            _ => Promise::None,
+        }
+    }
+
+    fn manner(&self, caller: &Caller, capabilities: Option<ClientCapabilities>) -> Manner {
+        let is_trusted = self.shared.trusted.iter().any(|name| **name == *caller.principal.name());
+        Manner::of(capabilities, is_trusted)
     }
 
     /// Records a call that cannot be handed over, and says why.
@@ -388,6 +407,28 @@ async fn announce(peer: Peer<RoleServer>, changes: Changes) -> bool {
     (!changes.tools || peer.notify_tool_list_changed().await.is_ok())
         && (!changes.prompts || peer.notify_prompt_list_changed().await.is_ok())
         && (!changes.resources || peer.notify_resource_list_changed().await.is_ok())
+}
+
+/// What a client is told of how its call has ended; `asking` is the question to it where it can put one.
+fn told(
+    outcome: Result<Ended>,
+    promise: Promise,
+    era: Era,
+    asking: impl FnOnce(&Approval) -> Option<InputRequiredResult>,
+) -> Result<CallToolResponse, ErrorData> {
+    match outcome {
+        Ok(Ended::Done(result)) => Ok(mcp_content::result(&result, promise, era).into()),
+        Ok(Ended::Pending(approval)) => {
+            Ok(asking(&approval).map_or_else(|| pending(&approval, promise).into(), Into::into))
+        }
+        Err(error) => {
+            log::report(&error);
+            match error.kind() {
+                Kind::NotFound | Kind::Internal | Kind::Cancelled => Err(refused(&error)),
+                _ => Ok(mcp_content::failure(&error, promise).into()),
+            }
+        }
+    }
 }
 
 /// Waits for an outcome, but no longer than the client does.

@@ -10,6 +10,7 @@ pub mod forwarded; // 3.0
 pub mod frames; // 3.0
 pub mod mcp_asking; // 3.0
 pub mod mcp_content; // 3.0
+pub mod mcp_plain; // 3.0
 pub mod mcp_progress; // 3.0
 pub mod mcp_prompts; // 3.0
 pub mod mcp_sessions; // 3.0

@@ -1,7 +1,8 @@
 //! What the host keeps as rows: a SQLite file in the home folder, or the PostgreSQL server of a URL.
 //!
 //! This file knows how a database is opened, which version its tables have, and what its failures mean; what is in the
-//! tables belongs to those who keep them. Both databases take the same statements, with `$1` for what is bound.
+//! tables belongs to those who keep them. Both databases take the same statements, with `$1` for what is bound; where there
+//! is much of it, [`Dialect::bound`] says how.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -49,6 +50,9 @@ pub trait Dialect {
     const LOCAL: bool;
     /// What a transaction that writes does first, so that such transactions follow one another.
     const LOCK: Option<&'static str>;
+
+    /// How a statement of many bound values names the one of that number, from 1, in their order.
+    fn bound(number: usize) -> String;
 }
 
 impl Dialect for Sqlite {
@@ -56,6 +60,11 @@ impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const LOCAL: bool = true;
     const LOCK: Option<&'static str> = None;
+
+    fn bound(_number: usize) -> String {
+        // SQLite looks up each name among all names, which takes a time that grows with the square of their number.
+        "?".into()
+    }
 }
 
 impl Dialect for Postgres {
@@ -64,6 +73,10 @@ impl Dialect for Postgres {
     const LOCAL: bool = false;
     // Several hosts may share a server. The number means nothing but this.
     const LOCK: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7370125)");
+
+    fn bound(number: usize) -> String {
+        format!("${number}")
+    }
 }
 
 /// Where the rows are.

@@ -243,7 +243,7 @@ impl Journal {
                     record.id = id;
                 }
                 for rows in records.chunks(ROWS) {
-                    let insert = sqlx::query::<Db>(AssertSqlSafe(self.insert(rows.len())));
+                    let insert = sqlx::query::<Db>(AssertSqlSafe(self.insert::<Db>(rows.len())));
                     let insert = rows.iter().fold(insert, |insert, row| bound!(insert, row));
                     insert.execute(&mut *connection).await?;
                 }
@@ -311,7 +311,7 @@ impl Journal {
     }
 
     /// The statement that appends so many records.
-    fn insert(&self, rows: usize) -> Arc<str> {
+    fn insert<Db: Dialect>(&self, rows: usize) -> Arc<str> {
         let write = || {
             let mut text = format!("INSERT INTO plugbay_audit ({}) VALUES ", COLUMNS.join(", "));
             for row in 0..rows {
@@ -319,7 +319,7 @@ impl Journal {
                 for column in 0..COLUMNS.len() {
                     let comma = if column == 0 { "" } else { ", " };
                     // Writing to a text does not fail.
-                    let _ = write!(text, "{comma}${}", row * COLUMNS.len() + column + 1);
+                    let _ = write!(text, "{comma}{}", Db::bound(row * COLUMNS.len() + column + 1));
                 }
                 text.push(')');
             }

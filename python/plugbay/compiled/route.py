@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from anyio.to_thread import run_sync
 from fastapi import params
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import ResponseValidationError
@@ -24,11 +23,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from plugbay import _core
-from plugbay._plugin_threads import threads, work_for
+from plugbay._plugin_threads import work_for
 from plugbay.compiled import answer, model
 from plugbay.compiled.answer import Site
 from plugbay.compiled.parameters import GLOBALS, Again, Reading, Source, Unclear
-from plugbay.compiled.threads import KNOWN
+from plugbay.compiled.threads import KNOWN, Blocking
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +158,8 @@ class _Route:
         if model.is_coroutine(dependant):
             made = f"await {function}({arguments})"
         elif self.is_async:
-            # What Starlette's run_in_threadpool does, and the limiter need not be looked for.
-            made = f"await run_sync(partial({threaded}), limiter=threads())"
+            blocking = self.reading.keep(Blocking(self.site.plugin, self.site.claim), "blocking")
+            made = f"await {blocking}(partial({threaded}))"
         elif stem == "d":
             # On threads FastAPI gives each call a context of its own.
             made = f"copy_context().run({threaded})"
@@ -393,8 +392,6 @@ _GLOBALS: dict[str, Any] = {
     "partial": partial,
     "plain": _core.plain_json,
     "response_of": _response_of,
-    "run_sync": run_sync,
-    "threads": threads,
     "whole": answer.whole,
     "work_for": work_for,
 }

@@ -64,6 +64,12 @@ impl Bridge {
         let answers = Arc::new(Answers::default());
         let questions = limits.bridge_questions;
         let event_loop = EventLoop::new(questions, answers.clone(), table.clone()).map_err(problem)?;
+        let sweeper = Arc::downgrade(&event_loop);
+        table.swept_by(move || {
+            if let Some(event_loop) = sweeper.upgrade() {
+                event_loop.sweep_soon();
+            }
+        });
         let workers =
             Workers::new(limits.worker_threads, questions, answers.clone(), table.clone()).map_err(problem)?;
         let watch = Watch::new(event_loop.clone(), workers.clone());
@@ -246,6 +252,11 @@ impl Bridge {
         }
         self.shared.watch.look();
         Ok(Guard { key, lane, done: false })
+    }
+
+    /// Notes that nobody waits any more for a call that a worker thread runs.
+    pub fn abandon(&self, key: u64) {
+        self.shared.workers.abandon(key);
     }
 
     /// What `/api/host/status` says of Python.

@@ -153,6 +153,14 @@ impl EventLoop {
         self.lane.signal(signal);
     }
 
+    /// Has the loop let go the objects that nobody holds any more, where there is a loop.
+    pub fn sweep_soon(&self) {
+        if self.attached_locked().is_some() {
+            // Every drain ends with that.
+            self.signal(Signal::Run(Box::new(|_| {})));
+        }
+    }
+
     /// Rings the bell that tokio workers have put off; called when one parks.
     pub fn ring_if_due(&self) {
         self.lane.ring_if_due();

@@ -4,7 +4,7 @@
 //! object go when its last holder does. Answers of many questions are handed to tokio together, with one wake-up.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_queue::SegQueue;
 use pyo3::prelude::*;
@@ -179,6 +179,9 @@ impl Facts {
 impl Drop for Held {
     fn drop(&mut self) {
         self.table.released.push(self.id);
+        if let Some(sweeper) = self.table.sweeper.get() {
+            sweeper();
+        }
     }
 }
 
@@ -189,6 +192,8 @@ pub struct Table {
     objects: Mutex<Vec<Option<Py<PyAny>>>>,
     /// Numbers whose objects may go; they go on a Python thread.
     released: SegQueue<u32>,
+    /// Has a Python thread sweep soon.
+    sweeper: OnceLock<Box<dyn Fn() + Send + Sync>>,
     holding: AtomicU32,
 }
 
@@ -219,9 +224,10 @@ impl Table {
         }
     }
 
-    /// Whether objects wait to be let go.
-    pub fn is_swept(&self) -> bool {
-        self.released.is_empty()
+    /// Names what has a Python thread sweep: a handler may lose its last holder when nobody asks anything any more. Once.
+    pub fn swept_by(&self, sweeper: impl Fn() + Send + Sync + 'static) {
+        // A table has one bridge.
+        let _ = self.sweeper.set(Box::new(sweeper));
     }
 
     fn get<'py>(&self, py: Python<'py>, id: u32) -> Bound<'py, PyAny> {

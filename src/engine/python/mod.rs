@@ -26,6 +26,7 @@ pub mod direct; // 2.06
 pub mod engine; // 2.06
 pub mod socket_call; // 2.06
 pub mod asgi; // 2.07
+pub mod step; // 2.07
 pub mod compiled; // 2.08
 pub mod plan; // 2.085
 pub mod draft; // 2.09

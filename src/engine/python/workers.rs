@@ -32,6 +32,11 @@ const BATCH: usize = 64;
 /// One batch holds the GIL at most so long.
 const BUDGET: Duration = Duration::from_millis(2);
 
+/// Whether a handler that ran for so many seconds is expected to hold up others.
+pub fn is_slow(seconds: f64) -> bool {
+    seconds > SLOW.as_secs_f64()
+}
+
 /// The pool. A cheap handle is an `Arc` of it.
 pub struct Workers {
     lane: Lane<Ask, ()>,
@@ -409,7 +414,9 @@ impl Workers {
         let time = since.elapsed();
         facts.slow.store(time > SLOW, Ordering::Relaxed);
         facts.meter.ran(time);
-        self.answers.put(Parcel::Job(job));
+        if job.has_answer() {
+            self.answers.put(Parcel::Job(job));
+        }
     }
 
     /// How many threads are inside handlers of a plugin.
