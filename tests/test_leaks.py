@@ -154,10 +154,9 @@ PLUGIN = Plugin()
 '''
 
 KINDS = [
-    "PLUGIN", "Plugin", "Item", "Facade", "router", "app", "asynchronous", "synchronous", "depended", "raises", "stream",
-    "socket",
-    "index", "tool", "plain_tool", "typed", "channel", "facade", "resource", "prompt", "started", "stopped",
-    "lifespan_of",
+    "PLUGIN", "Plugin", "Item", "Facade", "router", "app", "asynchronous", "synchronous", "depended", "raises",
+    "stream", "socket", "index", "tool", "plain_tool", "typed", "channel", "facade", "resource", "prompt",
+    "started", "stopped", "lifespan_of",
 ]  # fmt: skip
 """One of each kind of contribution, and what belongs to it."""
 

@@ -243,4 +243,4 @@ def test_memory_is_flat_under_an_hours_worth_of_requests_of_every_kind(tmp_path:
         assert last <= settled * 1.02
         # What was left unanswered has ended.
         with host.client() as client:
-            assert client.get("/api/host/status").json()["python"]["event_loop"]["tasks"] == 0
+            assert client.get("/api/host/status").json()["engines"]["python"]["event_loop"]["tasks"] == 0

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from raw import HANDSHAKE, frame, request
@@ -20,7 +22,19 @@ from websockets.asyncio.client import connect
 pytestmark = pytest.mark.soak
 
 IDLE = 5000
+HELD, HELD_S = 10_000, 600.0
 LIVE = 999
+ROUNDS = 3000
+"""Each opens and closes a hundred sockets: as many in all as 500 a second in ten minutes."""
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Served]:
+    """A host that takes so many."""
+    limits = {"PLUGBAY_LIMITS_CONNECTIONS": str(HELD + 100)}
+    with Served(tmp_path / "home", "--access-log", "off", **limits) as host:
+        yield host.ready()
+
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -78,22 +92,72 @@ def test_sockets_that_come_and_go_leave_nothing_behind(served: Served, process: 
                 writer.close()
 
         start = process.files
-        for _ in range(20):
+        for _ in range(ROUNDS // 10):
             await round(100)
         await until(lambda: process.files <= start, 10)
         files, rss = process.files, process.rss_bytes
         began = time.monotonic()
-        for _ in range(100):
+        for _ in range(ROUNDS):
             await round(100)
-        rate = 10_000 / (time.monotonic() - began)
+        rate = 100 * ROUNDS / (time.monotonic() - began)
         await until(lambda: process.files <= files, 10)
         return files, process.files, rss, process.rss_bytes, rate
 
     files, files_after, rss, rss_after, rate = asyncio.run(churn())
     growth = rss_after / rss - 1
-    print(f"\n10,000 sockets at {rate:.0f}/s: {files} files, then {files_after}; memory {growth * 100:+.1f} %")
+    print(
+        f"\n{100 * ROUNDS:,} sockets at {rate:.0f}/s: {files} files, then {files_after}; memory {growth * 100:+.1f} %"
+    )
     assert files_after <= files
-    assert growth < 0.03
+    assert growth < 0.01
+
+
+class Idle(asyncio.Protocol):
+    """A client that answers pings and says nothing else."""
+
+    lost = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        # An idle socket is sent one short frame at a time.
+        if data[0] == 0x89:
+            self._transport.write(frame(data[2:], 0x8A))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        type(self).lost += 1
+
+
+def test_ten_thousand_idle_sockets_are_held_for_ten_minutes(crowded: Served) -> None:
+    process = Process(crowded.process.pid)
+    asked = request(crowded.url, "/ws", [*HANDSHAKE, ("Authorization", f"Bearer {crowded.token}")])
+
+    async def hold() -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
+
+        async def one() -> asyncio.Transport:
+            transport, _protocol = await loop.create_connection(Idle, "127.0.0.1", crowded.port)
+            transport.write(asked)
+            return transport
+
+        transports: list[asyncio.Transport] = []
+        for _ in range(HELD // 100):
+            transports += await asyncio.gather(*(one() for _ in range(100)))
+        began, cpu_s, most = time.monotonic(), process.processor_s, 0
+        while (past_s := time.monotonic() - began) < HELD_S:
+            most = max(most, process.rss_bytes)
+            await asyncio.sleep(1)
+        share = (process.processor_s - cpu_s) / past_s
+        assert Idle.lost == 0
+        for transport in transports:
+            transport.close()
+        return most, share
+
+    most, share = asyncio.run(hold())
+    print(f"\n{HELD:,} sockets for {HELD_S:.0f} s: at most {most / 1e6:.0f} MB, {share * 100:.1f} % of a core")
+    assert most < 150e6
+    assert share < 0.1
 
 
 def test_a_client_that_stands_still_is_closed_and_all_others_hear_everything(served: Served, process: Process) -> None:

@@ -14,7 +14,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::base::error::Result;
+use crate::base::error::{Kind, Result};
 use crate::engine::plain::taken::{BodyUse, Raw, Source, Value, is_json, path, read};
 use crate::engine::plain::template::Routes;
 use crate::engine::python::asgi::{AsgiApp, read_first};
@@ -146,10 +146,13 @@ impl RouteHandler for CompiledMount {
                 return app.answer(kept.request()).await;
             }
             // The question was counted when the compiled handler was asked.
-            match ask(&bridge, &app, &route, values, &kept).await? {
-                Outcome::Done(response) => Ok(response),
-                Outcome::Whole => app.go_on(kept.request()).await,
-                Outcome::App(app) => app.go_on(kept.request()).await,
+            match ask(&bridge, &app, &route, values, &kept).await {
+                Ok(Outcome::Done(response)) => Ok(response),
+                Ok(Outcome::Whole) => app.go_on(kept.request()).await,
+                Ok(Outcome::App(app)) => app.go_on(kept.request()).await,
+                // Nothing was called yet, and FastAPI has threads of its own, for which a request may wait.
+                Err(error) if error.kind() == Kind::Busy => app.answer(kept.request()).await,
+                Err(error) => Err(error),
             }
         })
     }
