@@ -463,14 +463,18 @@ fn exit_at_once(code: i32) -> ! {
 }
 
 /// Gives the memory back to the system that only the start has used; about a megabyte, in less than a millisecond.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "glibc has no other way to be asked")]
 fn give_back_memory() {
     // SAFETY: `malloc_trim` may be called at any time, from any thread.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     unsafe {
         libc::malloc_trim(0);
     }
 }
+
+/// Other allocators do so by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back_memory() {}
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())

@@ -27,6 +27,8 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::draft::DraftFace;
     #[pymodule_export]
+    use crate::engine::python::errand::{Errands, Ticket};
+    #[pymodule_export]
     use crate::engine::python::face::{
         channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
         refuse, reset, routes, search_tools, tools, withdraw,
@@ -43,8 +45,6 @@ mod _core {
     use crate::engine::python::rules::{explain, lint, rules_of_settings};
     #[pymodule_export]
     use crate::engine::python::scope::{CallerFace, PrincipalFace};
-    #[pymodule_export]
-    use crate::engine::python::step::StepFace;
     #[pymodule_export]
     use crate::host::Host;
 }

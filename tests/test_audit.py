@@ -139,8 +139,8 @@ def test_no_record_of_an_answered_side_effect_is_lost_when_the_host_is_killed(ho
 
 
 @pytest.mark.soak
-def test_no_record_is_lost_in_a_hundred_kills(home: Path, plugins: Path) -> None:
-    kill_and_look(home, plugins, 100)
+def test_no_record_is_lost_in_a_thousand_kills(home: Path, plugins: Path) -> None:
+    kill_and_look(home, plugins, 1000)
 
 
 def test_a_disk_that_is_full_stops_side_effects_until_there_is_room(home: Path, plugins: Path) -> None:

@@ -67,6 +67,8 @@ def test_project_stats_is_installed_from_git_and_answers(host: RunningHost, tmp_
         refused = host.http.get(f"{rpc}/{path}")
         assert (refused.status_code, refused.json()) == (status, {"error": error})
     assert host.http.post(f"{rpc}/stats", json={}).status_code == 404
+    [listed] = host.http.get("/api/host/plugins").json()["plugins"]
+    assert listed["page"] == {"entry": "dist/index.js", "icon": "icon.svg", "type": "module", "slot": "tab"}
     page = host.http.get("/api/plugins/project-stats/assets/dist%2Findex.js")
     assert (page.status_code, "export async function mount" in page.text) == (200, True)
     assert host.http.get("/api/plugins/project-stats/assets/icon.svg").headers["content-type"] == "image/svg+xml"

@@ -7,12 +7,14 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from kit import PATIENCE_S, happened, made
-from mcp_clients import modern
+from kit import happened, made, wire
+from mcp_clients import client, modern, run
+from served import Served, write_plugin
 
 from plugbay import AgentTool, PluginHost
 from plugbay.testing import RunningHost, running_host
@@ -21,6 +23,15 @@ DENIED = "[permissions]\ndeny = ['forbidden']\n"
 HEADERED = {"region": {"type": "string", "x-mcp-header": "Region"}}
 TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 """What stands in a message that is not in its plainest form, and changes nothing."""
+
+SAYS = """
+def say() -> dict[str, int]:
+    "Say."
+    return {"said": 1}
+
+def setup(host):
+    host.add_agent_tool(say)
+"""
 
 began, cancelled = threading.Event(), threading.Event()
 
@@ -99,6 +110,8 @@ CALLS: list[tuple[str, Any]] = [
     ("forbidden", {}),
     ("nothing", {}),
     ("not a name", {}),
+    ("echo", {"text": "hi", "more": {"$serde_json::private::RawValue": "{}"}}),
+    ("echo", {"$serde_json::private::RawValue": '{"text":"hi"}'}),
 ]  # fmt: skip
 
 
@@ -162,8 +175,23 @@ def test_both_ways_leave_the_same_record(host: RunningHost) -> None:
 def test_a_client_that_leaves_cancels_its_plain_call(host: RunningHost) -> None:
     began.clear()
     cancelled.clear()
-    request = modern("tools/call", host.token, "slow", arguments={}) | {"timeout": httpx.Timeout(PATIENCE_S, read=0.2)}
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{host.url}/mcp", **request)
-    assert happened(began)
+    request = modern("tools/call", host.token, "slow", arguments={})
+    body = json.dumps(request["json"])
+    lines = [f"{name}: {value}" for name, value in request["headers"].items() if name != "Authorization"]
+    with wire(host) as gone:
+        lines += ["content-type: application/json", f"content-length: {len(body)}"]
+        gone.ask("POST", "/mcp", *lines, body=body.encode())
+        assert happened(began)
     assert happened(cancelled)
+
+
+def test_the_usual_message_of_a_client_is_a_plain_one(home: Path, tmp_path: Path) -> None:
+    write_plugin(tmp_path / "plugins", "says", SAYS)
+    with Served(home, "--log-level", "debug", plugins=tmp_path / "plugins").ready() as served:
+
+        async def work() -> None:
+            async with client(served.url, served.token, "auto") as connected:
+                assert (await connected.call_tool("say", {})).structured_content == {"said": 1}
+
+        run(work)
+        served.logged("a plain call of say")

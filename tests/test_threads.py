@@ -253,7 +253,7 @@ def test_a_plugin_that_blocks_on_all_its_anyio_threads_delays_no_other_plugin(co
         waiting = [threads.submit(httpx.get, **_as(host, path)) for path in [*paths, paths[0]]]
         assert [gate.begun.next() for _ in range(40)] == ["begun"] * 40
         assert host.http.get("/api/plugins/quick/quick").json() == "quick"
-        assert gate.begun.nothing()
+        assert compiled or gate.begun.nothing(), "compiled ones have worker threads beside those forty"
         gate.go.set()
         assert {answer.result(PATIENCE_S).text.strip('"') for answer in waiting} == {"done"}
 

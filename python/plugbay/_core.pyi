@@ -11,10 +11,11 @@ __all__ = [
     "Caller",
     "Connection",
     "Draft",
+    "Errands",
     "Host",
     "Principal",
     "Relay",
-    "Step",
+    "Ticket",
     "ToolContext",
     "channels",
     "errors",
@@ -246,27 +247,31 @@ class Relay:
         """End ``run``, from any thread."""
 
 @final
-class Step:
-    """Where one function of a plugin is run on the host's worker threads, while a coroutine of its loop waits."""
+class Errands:
+    """Where one function of a plugin is sent to run on the host's worker threads, while a coroutine waits."""
 
-    def __new__(cls, plugin: str) -> Step: ...
+    def __new__(cls, plugin: str) -> Errands: ...
     @property
-    def is_slow(self) -> bool:
-        """Whether it ran for so long the last time that it had better have a thread of its own."""
+    def are_slow(self) -> bool:
+        """Whether the function ran for so long the last time that it had better have a thread of its own."""
 
-    def took(self, seconds: float) -> None:
+    def lasted(self, seconds: float) -> None:
         """Tell how long it ran elsewhere."""
 
-    def ask(
-        self, run: Callable[[Callable[[], Any]], Any], call: Callable[[], Any], given_back: object
-    ) -> tuple[asyncio.Future[Any], int]:
-        """Have ``run(call)`` run in a copy of the context of this; called on the host's loop.
+    def send(
+        self, within: Callable[[Callable[[], Any]], Any], function: Callable[[], Any], given_back: object
+    ) -> tuple[asyncio.Future[Any], Ticket]:
+        """Have ``within(function)`` called in a copy of the context of this; on the host's loop alone.
 
-        The future gets its outcome, or ``given_back`` when there is no thread for it; the number names it.
+        The future gets the outcome, or ``given_back`` when there is no thread for it.
         """
 
-    def abandon(self, key: int) -> None:
-        """Tell that nobody waits for the outcome of that number any more."""
+@final
+class Ticket:
+    """An errand that is under way."""
+
+    def abandon(self) -> None:
+        """Tell that nobody waits for its outcome any more: it does not begin, or its thread counts as stuck."""
 
 @final
 class Host:

@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
 
@@ -61,7 +62,80 @@ impl Json {
 
     /// The value, parsed anew. Numbers beyond 64 bits lose digits here; the text keeps them.
     pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.0).unwrap_or(Value::Null)
+        read(&self.0).unwrap_or(Value::Null)
+    }
+}
+
+/// Reads JSON text as a value: the one that every other reader of the text finds.
+///
+/// Not so `serde_json`'s own way: it takes an object with one certain name for another value, whose text it holds, so that
+/// what is judged would not be what is passed on.
+///
+/// # Errors
+/// The text is no JSON value, or one of more than 127 levels.
+pub fn read(text: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice::<Plain>(text).map(|Plain(value)| value)
+}
+
+struct Plain(Value);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainVisitor).map(Self)
+    }
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Value, A::Error> {
+        let mut found = Vec::new();
+        while let Some(Plain(item)) = items.next_element()? {
+            found.push(item);
+        }
+        Ok(Value::Array(found))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<Value, A::Error> {
+        let mut found = Map::new();
+        while let Some((name, Plain(value))) = members.next_entry::<String, Plain>()? {
+            found.insert(name, value);
+        }
+        Ok(Value::Object(found))
     }
 }
 
@@ -125,6 +199,26 @@ impl fmt::Debug for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_read_as_any_other_reader_reads_it() {
+        let usual =
+            r#"{"a": [null, true, -1, 18446744073709551615, 1.5e3, -0, "\u00e9\ud83d\ude00"], "b": {"a": 1, "a": 2}}"#;
+        assert_eq!(read(usual.as_bytes()).unwrap(), serde_json::from_str::<Value>(usual).unwrap());
+        for name in ["$serde_json::private::RawValue", "\\u0024serde_json::private::RawValue"] {
+            let (inner, outer) = (format!(r#"{{"{name}": "{{}}"}}"#), format!(r#"[{{"{name}": "{{}}"}}]"#));
+            let expected = serde_json::json!("{}");
+            let found = read(inner.as_bytes()).unwrap();
+            assert_eq!(found.get("$serde_json::private::RawValue"), Some(&expected), "{inner}");
+            assert_eq!(read(outer.as_bytes()).unwrap(), Value::Array(vec![found]));
+        }
+        for wrong in ["", "{", "[1,]", "{\"a\":1} x", "\"\\ud800\"", "1e999"] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(read(deep(127).as_bytes()).is_ok());
+        assert!(read(deep(128).as_bytes()).is_err());
+    }
 
     #[test]
     fn an_integer_is_wide_when_64_bits_do_not_hold_it() {

@@ -169,7 +169,9 @@ fn status(parts: &Parts, started: Instant) -> Response {
 fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
     let (manifest, offers) = (&plugin.manifest, &plugin.offers);
     let meter = parts.meters.of(&manifest.id.shared());
-    let report = parts.processes.report(manifest.id.as_str()).ok().filter(|report| report.manifest.has_server());
+    let report = parts.processes.report(manifest.id.as_str()).ok();
+    let page = report.as_ref().map(|report| processes::page(&report.manifest));
+    let report = report.filter(|report| report.manifest.has_server());
     let hooks = |moment: Moment| offers.hooks.iter().filter(|hook| hook.moment == moment).count();
     object!({
         "id": manifest.id.as_str(),
@@ -181,6 +183,7 @@ fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
         "state": report.as_ref().map_or("running", |report| report.status.state.as_str()),
         "error": report.as_ref().map_or(Value::Null, processes::error),
         "server": report.as_ref().map_or(Value::Null, processes::server),
+        "page": page,
         "source": &*plugin.source,
         "calls": meter.calls(),
         "failures": meter.errors(),
@@ -194,7 +197,7 @@ fn running(plugin: &Arc<Plugin>, parts: &Parts) -> Value {
             "prompts": offers.prompts.iter().map(|prompt| &*prompt.name).collect::<Vec<_>>(),
             "startup_hooks": hooks(Moment::Startup),
             "shutdown_hooks": hooks(Moment::Shutdown),
-            "assets": offers.assets.is_some(),
+            "assets": offers.assets.is_some() || page.is_some(),
         },
     })
 }

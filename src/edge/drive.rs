@@ -32,7 +32,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_SLACK_BYTES: usize = 1 << 20;
 /// How long a connection is idle before it rests.
-const AWAKE_TIME: Duration = Duration::from_secs(1);
+const AWAKE_TIME: Duration = Duration::from_millis(250);
 /// The longest wait on a connection of the reserve.
 const RESERVE_TIME: Duration = Duration::from_millis(500);
 /// Limits of HTTP/2: streams at once, streams that were reset but still cost something, and signs of life.

@@ -21,7 +21,7 @@ use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::Error;
-use crate::base::json::wide_integer;
+use crate::base::json::{read, wide_integer};
 use crate::base::shutdown::Shutdown;
 use crate::edge::answer::{broken, json};
 use crate::edge::caller::without_scope;
@@ -115,7 +115,7 @@ async fn answer(
 
 /// Records a call that is not handed over, under the name that its message gives it; what the caller is told.
 fn refuse(parts: &Parts, caller: &Caller, body: &[u8], error: Error) -> Error {
-    let Ok(asked) = serde_json::from_slice::<Value>(body) else { return error };
+    let Ok(asked) = read(body) else { return error };
     let method = asked.get("method").and_then(Value::as_str).unwrap_or_default();
     let Some(tool) = named_in(method, asked.get("params")) else { return error };
     parts.toolbox.refuse(&Misfit { door: Door::Mcp, principal: &caller.principal, tool }, error)
@@ -123,7 +123,7 @@ fn refuse(parts: &Parts, caller: &Caller, body: &[u8], error: Error) -> Error {
 
 /// The answer to a message that was not handed over.
 fn told(body: &[u8], error: &Error) -> Response {
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let asked = read(body).unwrap_or_default();
     let data = object!({ "code": error.kind().code() });
     let error = object!({ "code": INVALID_PARAMS, "message": error.message(), "data": data });
     json(StatusCode::OK, &object!({ "jsonrpc": "2.0", "id": asked.get("id"), "error": error }))

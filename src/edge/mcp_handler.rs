@@ -142,7 +142,8 @@ impl Handler {
         })
     }
 
-    /// Answers a call in its plainest form, of a client that hears of no progress; `None` when its tool takes none such.
+    /// Answers a call in its plainest form, of a client that hears of no progress; `None` when the tool's schema puts
+    /// arguments into headers.
     pub async fn call_plainly(&self, call: PlainCall, caller: &Caller) -> Option<Result<CallToolResponse, ErrorData>> {
         let PlainCall { name, arguments, capabilities, .. } = call;
         let tool = ToolName::parse(&name).ok()?;
@@ -150,6 +151,7 @@ impl Handler {
         if snapshot.tool(tool.as_str()).is_ok_and(|tool| !takes_plain_calls(tool.parameters.text())) {
             return None;
         }
+        tracing::debug!("a plain call of {tool}");
         let promise = self.promise(&tool);
         let manner = self.manner(caller, Some(capabilities));
         let is_asked = manner != Manner::Unasked;

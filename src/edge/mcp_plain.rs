@@ -4,15 +4,18 @@
 //! Only what is exactly of that form, headers included, is read here. All else, and whatever is wrong with a message, is
 //! `rmcp`'s, whose types are used for what both have in common; a test compares the answers of the two ways byte for byte.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method};
 use rmcp::model::{
     CallToolResponse, ClientCapabilities, ErrorData, ProtocolVersion, RequestId, ServerJsonRpcMessage, ServerResult,
 };
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
 
 use crate::base::json::Json;
 use crate::kernel::call::Arguments;
@@ -41,36 +44,58 @@ pub struct PlainCall {
     pub capabilities: ClientCapabilities,
 }
 
-#[derive(Deserialize)]
+/// A JSON object, and nothing else, as `T`: `serde`'s derived types take arrays, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
+
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Message<'a> {
     jsonrpc: &'a str,
     id: RequestId,
     method: &'a str,
     #[serde(borrow)]
-    params: Params<'a>,
+    params: Object<Params<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Params<'a> {
     name: &'a str,
-    #[serde(borrow)]
-    arguments: &'a RawValue,
+    arguments: Map<String, Value>,
     #[serde(borrow, rename = "_meta")]
-    meta: Meta<'a>,
+    meta: Object<Meta<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Meta<'a> {
     #[serde(rename = "io.modelcontextprotocol/protocolVersion")]
     version: &'a str,
     #[serde(rename = "io.modelcontextprotocol/clientCapabilities")]
-    capabilities: ClientCapabilities,
-    /// Not needed, but known.
+    capabilities: Value,
+    /// Not needed, but read as a whole: what `rmcp` refuses in it is refused.
     #[serde(default, rename = "io.modelcontextprotocol/clientInfo")]
-    _client: Option<IgnoredAny>,
+    _client: Option<Value>,
 }
 
 impl PlainCall {
@@ -79,8 +104,8 @@ impl PlainCall {
         if method != Method::POST || one(headers, &METHOD)? != CALL || !is_json(headers) {
             return None;
         }
-        let Message { jsonrpc, id, method, params } = serde_json::from_slice(body).ok()?;
-        let Params { name, arguments, meta } = params;
+        let Object(Message { jsonrpc, id, method, params }) = serde_json::from_slice(body).ok()?;
+        let Object(Params { name, arguments, meta: Object(meta) }) = params;
         let version = ProtocolVersion::V_2026_07_28;
         let is_plain = jsonrpc == "2.0"
             && method == CALL
@@ -88,10 +113,9 @@ impl PlainCall {
             && one(headers, &VERSION)? == version.as_str()
             && one(headers, &NAME)? == name
             && !name.starts_with(ENCODED)
-            && arguments.get().starts_with('{')
             && !headers.keys().any(|name| name.as_str().starts_with(PARAMETER));
-        let arguments = Arguments::parse(Json::found(body, arguments).bytes()).ok().filter(|_| is_plain)?;
-        Some(Self { id, name: name.to_owned(), arguments, capabilities: meta.capabilities })
+        let capabilities = serde_json::from_value(meta.capabilities).ok().filter(|_| is_plain)?;
+        Some(Self { id, name: name.to_owned(), arguments: Arguments::of(arguments), capabilities })
     }
 }
 
@@ -121,6 +145,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     let accepts = one(headers, &ACCEPT).unwrap_or_default();
     let mut kinds = accepts.split(',').map(str::trim);
     one(headers, &CONTENT_TYPE) == Some("application/json")
+        && !accepts.contains('"')
         && kinds.clone().any(|kind| kind == "application/json")
         && kinds.any(|kind| kind == "text/event-stream")
 }
@@ -128,7 +153,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -195,6 +220,13 @@ mod tests {
             assert!(!is_plain(&headers(), &message), "{place}/{name}");
         }
         assert!(!is_plain(&headers(), &json!([message()])));
+        let meta = json!(["2026-07-28", {}]);
+        assert!(!is_plain(&headers(), &json!(["2.0", 1, "tools/call", ["echo", {}, meta]])));
+        for (place, value) in [("/params", json!(["echo", {}, meta])), ("/params/_meta", meta.clone())] {
+            let mut message = message();
+            *message.pointer_mut(place).unwrap() = value;
+            assert!(!is_plain(&headers(), &message), "{place}");
+        }
         let twice = message().to_string().replace("\"id\":7", "\"id\":7,\"id\":8");
         assert!(PlainCall::read(&Method::POST, &headers(), &Bytes::from(twice)).is_none());
     }
@@ -212,6 +244,10 @@ mod tests {
                 assert!(!is_plain(&changed, &message()), "{name}: {:?}", changed.get_all(name));
             }
         }
+        let mut quoted = headers();
+        let quotes = "x/y;p=\"a, application/json, text/event-stream, b\"";
+        quoted.insert("accept", HeaderValue::from_static(quotes));
+        assert!(!is_plain(&quoted, &message()));
         let mut more = headers();
         more.insert("mcp-param-text", HeaderValue::from_static("hi"));
         assert!(!is_plain(&more, &message()));

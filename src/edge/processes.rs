@@ -27,6 +27,7 @@ use crate::edge::answer::{json, named};
 use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
 use crate::engine::process::desk::State as ChildState;
+use crate::engine::process::manifest::ChildManifest;
 use crate::engine::process::processes::Report;
 use crate::kernel::call::Caller;
 use crate::kernel::principal::Principal;
@@ -121,6 +122,16 @@ fn following(
             Err(RecvError::Closed) => return None,
         };
         Some((Ok(Bytes::from(line)), (last, more, until)))
+    })
+}
+
+/// What a page that shows plugins' pages needs to know of this one's: its files are below the plugin's `assets`.
+pub fn page(manifest: &ChildManifest) -> Value {
+    object!({
+        "entry": manifest.entry,
+        "icon": manifest.icon,
+        "type": manifest.page_type,
+        "slot": manifest.slot,
     })
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::frame::ClientFrame;
-use crate::base::json::{Json, wide_integer};
+use crate::base::json::{Json, read, wide_integer};
 use crate::base::name::ToolName;
 use crate::kernel::auth::Principal;
 use crate::kernel::connection::Connection;
@@ -185,7 +185,7 @@ impl Arguments {
         let text = text.into();
         let text = if text.iter().all(u8::is_ascii_whitespace) { Bytes::from_static(b"{}") } else { text };
         let text = Json::parse(text)?;
-        let value: Value = serde_json::from_slice(text.as_bytes())
+        let value = read(text.as_bytes())
             .map_err(|error| Error::new(Kind::Malformed, format!("the arguments cannot be read: {error}")))?;
         if let Some(number) = wide_integer(text.as_bytes()) {
             return Err(too_wide(number));

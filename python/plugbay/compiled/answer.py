@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from plugbay._plugin_threads import name_plugin, work_for
-from plugbay.compiled.threads import claim
+from plugbay.compiled.threads import Blocking, claim
 from plugbay.lifespan import Lifespan
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -41,6 +41,12 @@ class Site:
         self.state = lifespan.state
         self._lifespan = lifespan
         self._stack: Any = None
+        self._blocking: dict[int, Blocking] = {}
+
+    def blocking(self, function: Any) -> Blocking:
+        """What runs a function off the loop; the same for all the routes that depend on it."""
+        # Not every callable has a hash; all of them live as long as their routes.
+        return self._blocking.setdefault(id(function), Blocking(self.plugin, self.claim))
 
     def claim(self) -> None:
         """Make the thread one from which ``anyio.from_thread`` finds the loop, as FastAPI's threads are."""

@@ -27,7 +27,7 @@ from plugbay._plugin_threads import work_for
 from plugbay.compiled import answer, model
 from plugbay.compiled.answer import Site
 from plugbay.compiled.parameters import GLOBALS, Again, Reading, Source, Unclear
-from plugbay.compiled.threads import KNOWN, Blocking
+from plugbay.compiled.threads import KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class _Route:
         if model.is_coroutine(dependant):
             made = f"await {function}({arguments})"
         elif self.is_async:
-            blocking = self.reading.keep(Blocking(self.site.plugin, self.site.claim), "blocking")
+            blocking = self.reading.keep(self.site.blocking(call), "blocking")
             made = f"await {blocking}(partial({threaded}))"
         elif stem == "d":
             # On threads FastAPI gives each call a context of its own.

@@ -11,15 +11,11 @@ from time import perf_counter
 from typing import Any
 
 from anyio._core import _eventloop
+from anyio.lowlevel import EventLoopToken
 from anyio.to_thread import run_sync
 
 from plugbay import _core
 from plugbay._plugin_threads import threads
-
-try:
-    from anyio.lowlevel import EventLoopToken
-except ImportError:  # older than 4.11, where a thread is known in another way
-    EventLoopToken = None  # type: ignore[assignment, misc]
 
 KNOWN: Any = _eventloop.threadlocals
 """What AnyIO keeps for each thread; it has ``current_token`` on those that may ask the loop."""
@@ -30,8 +26,9 @@ _GIVEN_BACK = object()
 
 def claim(loop: asyncio.AbstractEventLoop) -> None:
     """Let ``anyio.from_thread`` on the thread that calls this find ``loop``; for as long as the thread lives."""
-    if EventLoopToken is not None:
-        KNOWN.current_token = EventLoopToken(_eventloop.get_async_backend("asyncio"), loop)
+    KNOWN.current_token = EventLoopToken(_eventloop.get_async_backend("asyncio"), loop)
+    # Who leaves does not interrupt what runs here.
+    KNOWN.current_cancel_scope = None
 
 
 class Blocking:
@@ -42,18 +39,18 @@ class Blocking:
     """
 
     def __init__(self, plugin: str, claim: Callable[[], None]) -> None:
-        self._step = _core.Step(plugin)
+        self._errands = _core.Errands(plugin)
         self._claim = claim
 
     async def __call__(self, call: Callable[[], Any]) -> Any:
         """What ``call`` returns, or raises; it runs in a copy of the context of this."""
-        step = self._step
-        if not step.is_slow:
-            future, key = step.ask(self._run, call, _GIVEN_BACK)
+        errands = self._errands
+        if not errands.are_slow:
+            future, ticket = errands.send(self._run, call, _GIVEN_BACK)
             try:
                 result = await future
             except asyncio.CancelledError:
-                step.abandon(key)
+                ticket.abandon()
                 raise
             if result is not _GIVEN_BACK:
                 return result
@@ -70,4 +67,4 @@ class Blocking:
         try:
             return call()
         finally:
-            self._step.took(perf_counter() - began)
+            self._errands.lasted(perf_counter() - began)

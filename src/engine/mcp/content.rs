@@ -4,7 +4,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::json::Json;
+use crate::base::json::{Json, read};
 
 /// A result's value: its structured content; else its text, read as JSON where it is an object or a list; else its
 /// blocks as `{"content": […]}`, which `/mcp` passes on as they are.
@@ -21,7 +21,7 @@ pub fn value(result: &CallToolResult) -> Result<Json> {
         return Ok(Json::of(value));
     }
     match &result.content[..] {
-        [ContentBlock::Text(block)] => Ok(match serde_json::from_str::<Value>(&block.text) {
+        [ContentBlock::Text(block)] => Ok(match read(block.text.as_bytes()) {
             Ok(value @ (Value::Object(_) | Value::Array(_))) => Json::of(&value),
             _ => Json::of(&block.text),
         }),

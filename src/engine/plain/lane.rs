@@ -1,7 +1,8 @@
 //! A bounded queue of questions for one Python consumer, with wake-ups that are put off and shared.
 //!
-//! Beside the questions there are signals: a caller that went away, more bytes of a body. Their number is bounded by
-//! the questions and connections that they belong to, so they are never refused, and they overtake the questions that wait.
+//! Beside the questions there are signals: a caller that went away, more bytes of a body, what an errand has brought. Their
+//! number is bounded by the questions and connections that they belong to, so they are never refused, and they overtake the
+//! questions that wait.
 //!
 //! Waking a sleeping thread costs several times what handing over a question costs. So a tokio worker that pushes does
 //! not ring the bell; it rings when it is about to park, having run out of other work. Nothing is stranded by that:

@@ -71,7 +71,7 @@ fn not_allowed(names: &[&str]) -> Error {
     let (what, is) = if names.len() == 1 { ("a native module", "is") } else { ("native modules", "are") };
     let message = format!(
         "{} {is} {what} (binding.gyp) that `npm install --ignore-scripts` leaves unbuilt, and building runs scripts of the \
-         package: to let `npm rebuild {}` run, install again with {} (over HTTP: \"allow_build\": {names:?})",
+         package: to let `npm rebuild {}` run, give the same command with {} (over HTTP: \"allow_build\": {names:?})",
         names.join(", "),
         names.join(" "),
         flags.join(" "),

@@ -97,7 +97,8 @@ impl Tools {
         let before = node.parent().into_iter().map(Path::to_owned);
         let path = env::join_paths(before.chain(env::split_paths(&self.path))).unwrap_or_else(|_| self.path.clone());
         let mut environment = self.environment(&path);
-        if let Some(headers) = headers_of(&node) {
+        let is_given = |name: &str| environment.iter().any(|(known, _)| known == name);
+        if let Some(headers) = headers_of(&node).filter(|_| !is_given("npm_config_nodedir")) {
             // Node's headers lie beside it: nothing has to be fetched to build against them.
             environment.push(("npm_config_nodedir".into(), headers.into()));
         }

@@ -36,6 +36,11 @@ pub trait Job: Send {
         Asked::First
     }
 
+    /// Whether who asks has another way to an answer: it is refused early, and before a handler that was slow is run.
+    fn has_another_way(&self) -> bool {
+        false
+    }
+
     /// Whether there is still something to deliver after the call has ended.
     fn has_answer(&self) -> bool {
         true

@@ -2,6 +2,7 @@
 //!
 //! Only this folder names Python's types; everything outside sees handlers and plain data.
 
+pub mod context; // 2.00
 pub mod convert; // 2.00
 pub mod http_message; // 2.00
 pub mod json_text; // 2.00
@@ -26,7 +27,7 @@ pub mod direct; // 2.06
 pub mod engine; // 2.06
 pub mod socket_call; // 2.06
 pub mod asgi; // 2.07
-pub mod step; // 2.07
+pub mod errand; // 2.07
 pub mod compiled; // 2.08
 pub mod plan; // 2.085
 pub mod draft; // 2.09

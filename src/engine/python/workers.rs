@@ -5,19 +5,19 @@
 //! lead to a standby, and hands it over by itself before it runs a handler that was slow the last time. So a handler
 //! that sleeps delays nobody else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use pyo3::intern;
+use crossbeam_queue::SegQueue;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::base::error::{Error, Kind};
 use crate::engine::plain::lane::Lane;
-use crate::engine::python::job::{Answers, Ask, Handler, Parcel, Table};
+use crate::engine::python::context::in_own_context;
+use crate::engine::python::job::{Answers, Ask, Facts, Handler, Job, Parcel, Table};
 
 /// What the threads are called, before their number.
 pub const THREAD_NAME: &str = "plugbay-worker-";
@@ -52,6 +52,8 @@ pub struct Workers {
     inside: AtomicUsize,
     /// Whether a thread is being made for those that are stuck.
     hiring: AtomicBool,
+    /// Refused jobs that hold Python objects, until somebody comes by who may let them go.
+    left: SegQueue<Box<dyn Job>>,
 }
 
 /// Who is in the pool.
@@ -111,6 +113,7 @@ impl Workers {
             lead_is_free: Condvar::new(),
             inside: AtomicUsize::new(0),
             hiring: AtomicBool::new(false),
+            left: SegQueue::new(),
         }))
     }
 
@@ -132,7 +135,11 @@ impl Workers {
         self.lane.wake();
         while let Some(Ask { mut job, .. }) = self.lane.pop() {
             job.refuse(crate::engine::python::job::lost());
-            self.answers.put(Parcel::Job(job));
+            if job.has_answer() {
+                self.answers.put(Parcel::Job(job));
+            } else {
+                self.left.push(job);
+            }
         }
         self.answers.flush();
     }
@@ -142,6 +149,9 @@ impl Workers {
     /// # Errors
     /// What `threading` raises.
     pub fn join(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(job) = self.left.pop() {
+            drop(job);
+        }
         let threads = {
             let mut seats = self.seats();
             let objects = std::mem::take(&mut seats.objects);
@@ -223,7 +233,14 @@ impl Workers {
             return self.hire_apart();
         }
         let Some(seat) = seats.threads.get(&leader) else { return };
-        let late = seat.running().as_ref().is_some_and(|running| running.since.elapsed() > LEAD);
+        let late = seat.running().as_ref().is_some_and(|running| {
+            let late = running.since.elapsed() > LEAD;
+            if late {
+                // Those that wait for the same need not find out one by one.
+                running.handler.facts().slow.store(true, Ordering::Relaxed);
+            }
+            late
+        });
         if late && self.leader.compare_exchange(leader, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.lead_is_free.notify_one();
         }
@@ -322,11 +339,22 @@ impl Workers {
         }
     }
 
-    /// How many threads there may be: the limit, and one for each that is stuck, up to twice the limit.
-    fn room(&self, seats: &Seats) -> usize {
+    /// How many threads may be inside handlers: the limit, and one for each that is stuck, up to twice the limit.
+    fn most_inside(&self, seats: &Seats) -> usize {
         let stuck =
             seats.threads.values().filter(|seat| seat.running().as_ref().is_some_and(|it| it.abandoned)).count();
         self.limit + stuck.min(self.limit)
+    }
+
+    /// How many threads there may be: beyond those, one for each plugin that is inside, since a plugin is let in where
+    /// others have taken all, and one that leads.
+    fn room(&self, seats: &Seats) -> usize {
+        let inside: HashSet<Arc<str>> = seats
+            .threads
+            .values()
+            .filter_map(|seat| seat.running().as_ref().map(|it| it.handler.facts().plugin.clone()))
+            .collect();
+        self.most_inside(seats) + inside.len() + 1
     }
 
     fn needs_a_standby(&self) -> bool {
@@ -354,7 +382,7 @@ impl Workers {
                 (batch, began) = (0, Instant::now());
                 continue;
             };
-            if ask.handler.facts().slow.load(Ordering::Relaxed) {
+            if ask.handler.facts().slow.load(Ordering::Relaxed) && !ask.job.has_another_way() {
                 self.answers.flush();
                 self.give_up_the_lead(number);
             }
@@ -388,12 +416,13 @@ impl Workers {
             return;
         }
         let facts = handler.facts();
-        // Looked at closely only when so many threads are taken that one plugin may have half of them.
-        if self.inside.load(Ordering::Relaxed) >= self.limit / 2 && self.held_by(&facts.plugin) >= self.limit / 2 {
-            let message =
-                format!("half of all worker threads are inside plugin {} already: try again later", facts.plugin);
+        if let Some(why) = self.too_many(facts, &*job) {
+            let message = format!("{why} inside plugin {} already: try again later", facts.plugin);
             job.refuse(Error::new(Kind::Busy, message).blame(facts.plugin.clone()));
-            return self.answers.put(Parcel::Job(job));
+            if job.has_answer() {
+                self.answers.put(Parcel::Job(job));
+            }
+            return;
         }
         let target = handler.target(py);
         let since = Instant::now();
@@ -419,27 +448,29 @@ impl Workers {
         }
     }
 
-    /// How many threads are inside handlers of a plugin.
-    fn held_by(&self, plugin: &Arc<str>) -> usize {
+    /// Why a plugin gets no thread for a job; `None` when it gets one. Whatever others hold, it has one.
+    fn too_many(&self, facts: &Facts, job: &dyn Job) -> Option<&'static str> {
+        if job.has_another_way() && facts.slow.load(Ordering::Relaxed) {
+            return Some("slow calls are");
+        }
+        // Looked at closely only when so many threads are taken that one plugin may have half of them.
+        let inside = self.inside.load(Ordering::Relaxed);
+        if inside < self.limit / 2 {
+            return None;
+        }
         let seats = self.seats();
         let of_plugin =
-            |seat: &&Arc<Seat>| seat.running().as_ref().is_some_and(|it| it.handler.facts().plugin == *plugin);
-        seats.threads.values().filter(of_plugin).count()
+            |seat: &&Arc<Seat>| seat.running().as_ref().is_some_and(|it| it.handler.facts().plugin == facts.plugin);
+        let held = seats.threads.values().filter(of_plugin).count();
+        if held >= self.limit / 2 {
+            return Some("half of all worker threads are");
+        }
+        (held > 0 && inside >= self.most_inside(&seats)).then_some("all worker threads are taken, and some are")
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// `target` as a callable that runs in a copy of the thread's context, so that what it sets there ends with the call.
-fn in_own_context<'py>(target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = target.py();
-    let context = COPY.import(py, "contextvars", "copy_context")?.call0()?;
-    let run = context.getattr(intern!(py, "run"))?;
-    PARTIAL.import(py, "functools", "partial")?.call1((run, target))
 }
 
 impl Seat {
