@@ -237,10 +237,11 @@ def test_memory_is_flat_under_an_hours_worth_of_requests_of_every_kind(tmp_path:
             return found
 
         sizes = asyncio.run(loop())
-        settled, last = max(sizes[: ROUNDS // 3]), max(sizes[-ROUNDS // 3 :])
+        # In the first third every thread's part of the allocator comes to its size.
+        settled, last = max(sizes[ROUNDS // 3 : 2 * ROUNDS // 3]), max(sizes[-ROUNDS // 3 :])
         total = ROUNDS * LANES * BATCHES * len(kinds)
         print("\nMiB after each round:", *(f"{size / 2**20:.1f}" for size in sizes))
-        print(f"{total:,} requests: {settled / 2**20:.1f} MiB after a third, {last / 2**20:.1f} MiB in the last third")
+        print(XX)
         assert last <= settled * 1.02
         # What was left unanswered has ended.
         with host.client() as client:
