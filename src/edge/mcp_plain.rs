@@ -222,7 +222,7 @@ mod tests {
         assert!(!is_plain(&headers(), &json!([message()])));
         let meta = json!(["2026-07-28", {}]);
         assert!(!is_plain(&headers(), &json!(["2.0", 1, "tools/call", ["echo", {}, meta]])));
-        for (place, value) in [("/params", json!(["echo", {}, meta])), ("/params/_meta", meta.clone())] {
+        for (place, value) in [("/params", json!(["echo", {}, meta])), ("/params/_meta", meta)] {
             let mut message = message();
             *message.pointer_mut(place).unwrap() = value;
             assert!(!is_plain(&headers(), &message), "{place}");

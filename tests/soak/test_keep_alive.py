@@ -239,9 +239,10 @@ def test_memory_is_flat_under_an_hours_worth_of_requests_of_every_kind(tmp_path:
         sizes = asyncio.run(loop())
         # In the first third every thread's part of the allocator comes to its size.
         settled, last = max(sizes[ROUNDS // 3 : 2 * ROUNDS // 3]), max(sizes[-ROUNDS // 3 :])
-        total = ROUNDS * LANES * BATCHES * len(kinds)
         print("\nMiB after each round:", *(f"{size / 2**20:.1f}" for size in sizes))
-        print(XX)
+        total = ROUNDS * LANES * BATCHES * len(kinds)
+        sizes_mib = f"{settled / 2**20:.1f} MiB in the second third, {last / 2**20:.1f} in the last"
+        print(f"{total:,} requests: {sizes_mib}")
         assert last <= settled * 1.02
         # What was left unanswered has ended.
         with host.client() as client:

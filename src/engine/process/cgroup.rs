@@ -2,9 +2,13 @@
 //!
 //! What is in it cannot leave by opening a session of its own, and all of it ends with one write. Limits hold there when
 //! the machine has handed the controllers down; else the group is looked at once a second.
+//!
+//! A group that hands controllers down may have no processes of its own (cgroups(7), "no internal processes"): so the
+//! host goes into a leaf beside its children's groups, where the group that it was started in was handed over to it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,24 +24,30 @@ pub struct Cgroup {
     path: PathBuf,
 }
 
-/// Which limits the kernel itself enforces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Enforced {
-    /// That of memory.
-    pub memory: bool,
-    /// That of processes.
-    pub processes: bool,
+/// Tasks that the kernel lets a child have for each process of its limit: it counts threads, too, and what it refuses to
+/// start nobody hears of. So it only bounds what may come between two looks.
+const TASKS: u64 = 64;
+
+/// Why the kernel has ended what ran in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starved {
+    /// Its own limit of memory.
+    Itself,
+    /// A limit further up, or the machine had none left.
+    Around,
 }
 
 impl Cgroups {
     /// Where the host may make control groups; `None` where it may not, or where nothing can end one as a whole.
     pub fn find() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let (root, mount) = mounts.lines().find_map(cgroup2)?;
+        // A mount that shows what is outside of this namespace does not say where in it this host is.
+        let (root, mount) = mounts.lines().find_map(cgroup2).filter(|(root, _)| !root.starts_with("/.."))?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
         let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own).trim_start_matches('/');
-        let found = Self { parent: Path::new(mount).join(below) };
+        let own = Path::new(mount).join(below);
+        let found = Self { parent: settle(&own, own == Path::new(mount)).unwrap_or(own) };
         let probe = found.open("probe")?;
         found.tidy();
         probe.path.join("cgroup.kill").exists().then_some(found)
@@ -49,7 +59,7 @@ impl Cgroups {
             let name = entry.file_name();
             let host = name.to_str().and_then(|name| name.strip_prefix("plugbay-")?.split('-').next());
             if host.is_some_and(|host| !Path::new("/proc").join(host).exists()) {
-                let _ = fs::remove_dir(entry.path());
+                let _ = remove(&entry.path());
             }
         }
     }
@@ -83,8 +93,15 @@ impl Cgroup {
         OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
     }
 
-    /// Asks the kernel to enforce limits, and says which it does.
-    pub fn limit(&self, memory_bytes: Option<u64>, processes: Option<u64>) -> Enforced {
+    /// Whether a process that nobody has waited for yet has come in.
+    pub fn holds(&self, pid: i32) -> bool {
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        own.lines().filter_map(|line| line.strip_prefix("0::")).any(|own| own.split('/').any(|part| Some(part) == name))
+    }
+
+    /// Asks the kernel to enforce limits, and says whether it does so for memory.
+    pub fn limit(&self, memory_bytes: Option<u64>, processes: Option<u64>) -> bool {
         let set = |file: &str, value: Option<u64>| {
             value.is_some_and(|value| write(&self.path.join(file), &value.to_string()).is_ok())
         };
@@ -92,14 +109,29 @@ impl Cgroup {
         if memory {
             // All or nothing: a child that has lost one of its processes is of no use.
             let _ = write(&self.path.join("memory.oom.group"), "1");
+            // Else it would go on in the swap for ever, slowly. There is no such file where the kernel has none.
+            let _ = write(&self.path.join("memory.swap.max"), "0");
         }
-        Enforced { memory, processes: set("pids.max", processes) }
+        set("pids.max", processes.map(|processes| processes.saturating_mul(TASKS)));
+        memory
     }
 
-    /// Whether the kernel has ended it for its memory.
-    pub fn ran_out_of_memory(&self) -> bool {
-        let events = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
-        events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+    /// Whether the kernel has ended something in it for want of memory, and whose.
+    pub fn starved(&self) -> Option<Starved> {
+        if self.count("memory.events", "oom_kill ")? == 0 {
+            return None;
+        }
+        Some(if self.count("memory.events.local", "oom ") == Some(0) { Starved::Around } else { Starved::Itself })
+    }
+
+    /// The time on the processors of all that ever ran in it, in seconds.
+    pub fn cpu_s(&self) -> Option<f64> {
+        self.count("cpu.stat", "usage_usec ").map(|microseconds| microseconds as f64 / 1e6)
+    }
+
+    fn count(&self, file: &str, name: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name))?.parse().ok()
     }
 
     /// Whether somebody has frozen it, or a group that it is in.
@@ -120,9 +152,9 @@ impl Cgroup {
         let _ = write(&self.path.join("cgroup.kill"), "1");
     }
 
-    /// Removes it. It must be empty; what is dying is still in it for a moment.
+    /// Removes it, with the groups that were made in it. It must be empty; what is dying is still in it for a moment.
     pub fn close(&self) -> bool {
-        match fs::remove_dir(&self.path) {
+        match remove(&self.path) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
@@ -147,4 +179,72 @@ fn cgroup2(line: &str) -> Option<(&str, &str)> {
 fn write(path: &Path, text: &str) -> io::Result<()> {
     use io::Write;
     OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// Removes a group in which nothing runs, and what is below it.
+fn remove(group: &Path) -> io::Result<()> {
+    fs::remove_dir(group).or_else(|error| {
+        let events = fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
+        if !events.lines().any(|line| line == "populated 0") {
+            return Err(error);
+        }
+        let below = fs::read_dir(group)?.filter_map(Result::ok);
+        for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            remove(&entry.path())?;
+        }
+        fs::remove_dir(group)
+    })
+}
+
+/// The group below which the kernel keeps limits, where one was handed over to this host: its own, out of which it goes
+/// into a leaf, or the one above its own, where it was started in a leaf.
+fn settle(own: &Path, is_top: bool) -> Option<PathBuf> {
+    let id = std::process::id().to_string();
+    let leaf = format!("plugbay-{id}-host");
+    let above = own.parent().filter(|_| !is_top);
+    if !is_handed_over(own, is_top) {
+        let above = above.filter(|above| own.ends_with(&leaf) || is_handed_over(above, false))?;
+        return hands_down(above).then(|| above.to_owned());
+    }
+    // Others that run there are not the host's to move.
+    if fs::read_to_string(own.join("cgroup.procs")).ok()?.trim() != id {
+        return None;
+    }
+    let leaf = own.join(leaf);
+    fs::create_dir(&leaf).ok()?;
+    if write(&leaf.join("cgroup.procs"), "0").is_ok() && hands_down(own) {
+        return Some(own.to_owned());
+    }
+    // It fails only when it has never left.
+    let _ = write(&own.join("cgroup.procs"), "0");
+    let _ = fs::remove_dir(&leaf);
+    None
+}
+
+/// Has a group hand the controllers of limits down, and says whether it does so with that of memory.
+fn hands_down(group: &Path) -> bool {
+    let file = group.join("cgroup.subtree_control");
+    for controller in ["+memory", "+pids"] {
+        // Each by itself: not every machine has both.
+        let _ = write(&file, controller);
+    }
+    fs::read_to_string(&file).is_ok_and(|down| down.split_whitespace().any(|name| name == "memory"))
+}
+
+/// Whether a group was handed over to this host: by systemd (`Delegate=yes`), as the whole of a container, or by who gave
+/// it to the host's user.
+fn is_handed_over(group: &Path, is_top: bool) -> bool {
+    let is_marked = |name: &str| {
+        let mut value = [0_u8; 8];
+        rustix::fs::getxattr(group, name, &mut value).is_ok_and(|length| value.starts_with(b"1") && length == 1)
+    };
+    let owner = |path: &Path| fs::metadata(path).ok().map(|about| about.uid());
+    let user = rustix::process::geteuid();
+    let is_given = !user.is_root() && owner(group) == Some(user.as_raw()) && {
+        // What is the user's further up, too, is perhaps another's to manage: systemd's of this user.
+        is_top || group.parent().and_then(owner) != Some(user.as_raw())
+    };
+    // The root of the machine has no type.
+    let is_container = is_top && group.join("cgroup.type").exists();
+    is_container || is_given || is_marked("user.delegate") || is_marked("trusted.delegate")
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::engine::process::cgroup::{Cgroup, Enforced};
+use crate::engine::process::cgroup::{Cgroup, Starved};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::family::{Usage, usage};
 use crate::engine::process::household::Household;
@@ -47,7 +47,10 @@ pub struct Child {
     pub household: Arc<Household>,
     /// The key with which the host signs what it says of callers: base64url text.
     pub key: Arc<str>,
-    enforced: Enforced,
+    /// Whether it is in its control group.
+    joined: bool,
+    /// Whether the kernel keeps its limit of memory.
+    enforced: bool,
     limits: ChildLimits,
     ear: Arc<Mutex<Ear>>,
     heard: Option<oneshot::Receiver<Heard>>,
@@ -70,10 +73,8 @@ impl Child {
         }
         let plugin = manifest.id.shared();
         let cgroup = equipment.cgroups.as_ref().and_then(|cgroups| cgroups.open(&plugin));
-        let enforced = cgroup
-            .as_ref()
-            .map(|group| group.limit(manifest.limits.memory_bytes, manifest.limits.processes))
-            .unwrap_or_default();
+        let limited =
+            cgroup.as_ref().is_some_and(|group| group.limit(manifest.limits.memory_bytes, manifest.limits.processes));
         let order = order(equipment, manifest, cgroup.as_ref())?;
         let shown = order.program.display().to_string();
         let Spawned { mut process, mark } = equipment.spawner()?.spawn(order).await.map_err(|error| {
@@ -81,6 +82,8 @@ impl Child {
             Error::new(Kind::Upstream, message).with_source(error)
         })?;
         let pid = process.id().map_or(0, u32::cast_signed);
+        // A group that it could not join limits nothing.
+        let joined = cgroup.as_ref().is_some_and(|group| group.holds(pid));
         let household = Arc::new(Household::open(pid, mark, cgroup, equipment.guard.clone()));
         let key = new_key()?;
         if let Some(input) = process.stdin.take() {
@@ -94,7 +97,8 @@ impl Child {
             process,
             household,
             key,
-            enforced,
+            joined,
+            enforced: limited && joined,
             limits: manifest.limits,
             ear,
             heard: Some(heard),
@@ -160,12 +164,13 @@ impl Child {
     /// Looks at what it and its own use. Gives the limit that it has broken, as a text that names limit and use.
     pub async fn measure(&self) -> (Usage, Option<String>) {
         let table = self.equipment.table().await;
-        let used = usage(&self.household.members(&table));
-        let over = |limit: Option<u64>, enforced: bool, used: u64| limit.filter(|limit| !enforced && used > *limit);
-        let broken = over(self.limits.memory_bytes, self.enforced.memory, used.memory_bytes)
+        let mut used = usage(&self.household.members(&table));
+        used.cpu_s = self.cpu_s().unwrap_or(used.cpu_s);
+        let over = |limit: Option<u64>, used: u64| limit.filter(|limit| used > *limit);
+        let broken = over(self.limits.memory_bytes.filter(|_| !self.enforced), used.memory_bytes)
             .map(|limit| format!("its processes use {} bytes of memory, its limit is {limit}", used.memory_bytes))
             .or_else(|| {
-                let limit = over(self.limits.processes, self.enforced.processes, used.processes)?;
+                let limit = over(self.limits.processes, used.processes)?;
                 Some(format!("it has {} processes, its limit is {limit}", used.processes))
             });
         (used, broken)
@@ -217,14 +222,23 @@ impl Child {
         Error::new(error.kind(), text)
     }
 
-    /// What it may use.
-    pub fn limits(&self) -> ChildLimits {
-        self.limits
+    /// How its process has ended, as a part of a sentence. To be asked before it is buried.
+    pub fn how_it_ended(&self, status: Option<ExitStatus>) -> String {
+        match self.household.cgroup.as_ref().and_then(Cgroup::starved) {
+            Some(Starved::Itself) if self.enforced => {
+                let limit = self.limits.memory_bytes.unwrap_or_default();
+                format!("was ended: it used all of its limit of {limit} bytes of memory")
+            }
+            Some(_) => {
+                format!("{}: the machine, or a control group around the host, ran out of memory", how_ended(status))
+            }
+            None => how_ended(status),
+        }
     }
 
-    /// Why it ended, as far as the kernel has a part in it.
-    pub fn ran_out_of_memory(&self) -> bool {
-        self.enforced.memory && self.household.cgroup.as_ref().is_some_and(Cgroup::ran_out_of_memory)
+    /// The time on the processors of all that it has started so far, in seconds, where its control group counts it.
+    pub fn cpu_s(&self) -> Option<f64> {
+        self.household.cgroup.as_ref().filter(|_| self.joined).and_then(Cgroup::cpu_s)
     }
 
     /// For the host after this one; nothing waits for it.

@@ -229,6 +229,22 @@ impl Desk {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes what a run uses.
+    pub fn measured(&self, used: Usage) {
+        self.change(|status| {
+            // Who has ended and was waited for by nobody of the family has taken its time along.
+            let cpu_s = used.cpu_s.max(status.usage.cpu_s);
+            status.usage = Usage { cpu_s, ..used };
+        });
+    }
+
+    /// Notes the time on the processors of a run that ends, where it is known.
+    pub fn tally(&self, cpu_s: Option<f64>) {
+        if let Some(cpu_s) = cpu_s {
+            self.change(|status| status.usage.cpu_s = cpu_s);
+        }
+    }
+
     /// Resolves at each change of the state.
     pub fn changes(&self) -> watch::Receiver<State> {
         self.changed.subscribe()

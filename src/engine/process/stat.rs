@@ -22,7 +22,7 @@ pub struct Stat {
     pub parent: i32,
     /// Its session.
     pub session: i32,
-    /// Its time on the processors, in clock ticks.
+    /// Its time on the processors, and that of those it has waited for, in clock ticks.
     pub ticks: u64,
     /// When it started, in clock ticks since the machine did.
     pub started: u64,
@@ -56,10 +56,13 @@ impl Stat {
         let session = fields.nth(1)?.parse().ok()?;
         let user: u64 = fields.nth(7)?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
-        let started = fields.nth(6)?.parse().ok()?;
+        // Of those that it has started and waited for.
+        let (ended_user, ended_system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let ticks = user + system + ended_user + ended_system;
+        let started = fields.nth(4)?.parse().ok()?;
         let pages = fields.nth(1)?.parse().ok()?;
         let limit_bytes = fields.next()?.parse().ok()?;
-        Some(Self { pid, has_ended, is_stopped, parent, session, ticks: user + system, started, pages, limit_bytes })
+        Some(Self { pid, has_ended, is_stopped, parent, session, ticks, started, pages, limit_bytes })
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::engine::process::child::{Child, how_ended};
+use crate::engine::process::child::Child;
 use crate::engine::process::desk::{Desk, Live, Reply, State, Wish};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::manifest::Restart;
@@ -249,8 +249,10 @@ impl Supervisor {
             }
             Turn::Told(wish) => self.stop_for(child, wish).await,
             Turn::Ended(status) => {
+                let ended = child.how_it_ended(status);
+                let text = format!("the server of plugin {} {ended} before it was ready", self.desk.id);
+                self.desk.tally(child.cpu_s());
                 child.bury().await;
-                let text = format!("the server of plugin {} {} before it was ready", self.desk.id, how_ended(status));
                 let error = child.explain(&Error::new(Kind::Upstream, text));
                 self.failed(Stage::Startup, error)
             }
@@ -299,7 +301,7 @@ impl Supervisor {
                         self.forgive();
                     }
                     let (used, broken) = child.measure().await;
-                    self.desk.change(|status| status.usage = used);
+                    self.desk.measured(used);
                     if let Some(text) = broken {
                         break Turn::Broke(text);
                     }
@@ -319,16 +321,10 @@ impl Supervisor {
                 self.set(State::Stopping);
                 format!("the server of plugin {} was ended: {text}", self.desk.id)
             }
-            Turn::Ended(_) if child.ran_out_of_memory() => {
-                let limit = child.limits().memory_bytes.unwrap_or_default();
-                format!(
-                    "the server of plugin {} was ended: it used all of its limit of {limit} bytes of memory",
-                    self.desk.id
-                )
-            }
-            Turn::Ended(status) => format!("the server of plugin {} {}", self.desk.id, how_ended(status)),
+            Turn::Ended(status) => format!("the server of plugin {} {}", self.desk.id, child.how_it_ended(status)),
             Turn::Ready(_) => String::new(),
         };
+        self.desk.tally(child.cpu_s());
         child.bury().await;
         let error = child.explain(&Error::new(Kind::Upstream, text));
         if good { self.ended(Stage::Run, error) } else { self.failed(Stage::Run, error) }
@@ -342,6 +338,7 @@ impl Supervisor {
         };
         self.set(State::Stopping);
         self.waiters.tell(&Err(self.desk.interruption()));
+        self.desk.tally(child.cpu_s());
         child.stop(grace).await;
         self.desk.log.note("stopped");
         self.interrupted(wish).await
