@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::log;
+use crate::base::memory;
 use crate::base::settings::Settings;
 use crate::base::shutdown::Shutdown;
 use crate::edge::parts::{Parts, Ready};
@@ -240,7 +241,7 @@ impl App {
         let look = async move { audit.look().await.unwrap_or_else(|error| tracing::error!("{error}")) };
         let _inside = handle.enter();
         drop(self.parts.shutdown.spawn("look at the database", look));
-        give_back_memory();
+        memory::give_back();
         Ok(())
     }
 
@@ -461,20 +462,6 @@ fn exit_at_once(code: i32) -> ! {
     // SAFETY: `_exit` takes any number and does not return.
     unsafe { libc::_exit(code) }
 }
-
-/// Gives the memory back to the system that only the start has used; about a megabyte, in less than a millisecond.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "glibc has no other way to be asked")]
-fn give_back_memory() {
-    // SAFETY: `malloc_trim` may be called at any time, from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-/// Other allocators do so by themselves.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_back_memory() {}
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())

@@ -16,6 +16,29 @@ from served import Served
 GREETER = Path(__file__).parent / "plugins/good/greeter.py"
 
 
+GREETS = """
+from fastapi import APIRouter
+from plugbay import BackendPlugin, PluginManifest
+
+router = APIRouter()
+
+
+@router.get("/")
+def greet() -> str:
+    return "hello"
+
+
+class Plugin(BackendPlugin):
+    manifest = PluginManifest(id="greets", name="Greets")
+
+    def setup(self, host):
+        host.add_router(router)
+
+
+PLUGIN = Plugin()
+"""
+
+
 def plugbay(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs the command without a terminal."""
     command = [sys.executable, "-m", "plugbay", *map(str, words)]
@@ -66,6 +89,25 @@ def test_without_a_host_nothing_of_a_plugin_is_started_and_the_next_host_has_it(
         assert host.stop() == 0
     assert plugbay("uninstall", "demo", "--yes").returncode == 0
     assert not (home / "plugins/demo").exists()
+
+
+def test_a_python_plugin_that_is_switched_off_is_not_loaded_by_the_next_host(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "greets", {"__init__.py": GREETS})
+
+    def answers() -> int:
+        with Served(home).ready() as host, host.client() as client:
+            return client.get("/api/plugins/greets/").status_code
+
+    assert plugbay("install", tmp_path / "greets", "--yes").returncode == 0
+    with Served(home).ready() as host, host.client() as client:
+        assert plugbay("disable", "greets").stdout == "disabled greets, for the next start of a host\n"
+        assert client.get("/api/plugins/greets/").status_code == 200
+        assert host.stop() == 0
+    assert answers() == 404
+    assert plugbay("enable", "greets").returncode == 0
+    assert answers() == 200
+    (home / "plugins.json").write_text("{")
+    assert answers() == 404, "nothing is loaded by accident"
 
 
 def test_nothing_is_installed_that_nobody_has_confirmed(home: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ NAMES_PYO3 = re.compile(r"lib|host|engine/python/\w+")
 ATTACHES = re.compile(r"engine/python/\w+")
 """The Rust files that may attach to the interpreter."""
 
-UNSAFE = re.compile(r"app|engine/(native/library|process/spawn|python/\w+)")
+UNSAFE = re.compile(r"app|base/memory|engine/(native/library|process/spawn|python/\w+)")
 """The Rust files that may hold `unsafe`; each place says why in an `expect`."""
 
 

@@ -167,11 +167,13 @@ def plugins(url: str | None, as_json: bool, **given: Any) -> None:
     if as_json:
         _say(listing.as_json({"plugins": rows}))
         return
-    good = [row for row in rows if row["error"] is None]
-    _say(listing.table(([row[name] for name in ("id", "version", "state", "source")] for row in good), _HEADS))
+    # One whose server has failed is still there, and has a state.
+    there = [row for row in rows if row["error"] is None or row.get("server") is not None]
+    _say(listing.table(([row[name] for name in ("id", "version", "state", "source")] for row in there), _HEADS))
     for row in rows:
         if row["error"] is not None:
-            click.echo(f"failed: {row['source']}: {row['error']['stage']}: {row['error']['message']}", err=True)
+            word = "note" if row["state"] in ("waiting", "starting", "running") else "failed"
+            click.echo(f"{word}: {row['source']}: {row['error']['stage']}: {row['error']['message']}", err=True)
 
 
 _HEADS = ("PLUGIN", "VERSION", "STATE", "SOURCE")

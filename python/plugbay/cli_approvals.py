@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import Any
@@ -24,7 +25,7 @@ _LOOK_S = 0.3
 @url_option
 @json_option
 def approvals(context: click.Context, url: str | None, as_json: bool) -> None:
-    """Answer the calls that wait for a person, as they come: y, n or always. Ends with Ctrl-C or Ctrl-D.
+    """Answer the calls that wait for a person, as they come: y, n, always or skip. Ends with Ctrl-C or Ctrl-D.
 
     With --json, print those that wait now and end.
     """
@@ -132,7 +133,7 @@ def describe(approval: Row) -> str:
     """What a person sees of an approval."""
     lines = [
         f"{approval['caller']} wants {_title(approval)} ({approval['plugin']}, over {approval['door']})",
-        f"  arguments {listing.as_json(approval['arguments']).strip()}",
+        f"  arguments {json.dumps(approval['arguments'], ensure_ascii=False)}",
         f"  asked because {approval['why']}" + (f": {approval['rule']}" if approval["rule"] else ""),
     ]
     lines += [f"  changed {line}" for line in approval["differences"]]

@@ -89,7 +89,7 @@ def uninstall(plugin: str, yes: bool, url: str | None) -> None:
 @click.argument("plugin")
 @url_option
 def enable(plugin: str, url: str | None) -> None:
-    """Let the plugin PLUGIN run; a running host starts it."""
+    """Let the plugin PLUGIN run; a running host starts its server."""
     _switch(plugin, "enable", url)
 
 
@@ -97,7 +97,7 @@ def enable(plugin: str, url: str | None) -> None:
 @click.argument("plugin")
 @url_option
 def disable(plugin: str, url: str | None) -> None:
-    """Stop the plugin PLUGIN, and do not start it again until it is enabled."""
+    """Stop the server of the plugin PLUGIN, and do not start it again, or load the plugin, until it is enabled."""
     _switch(plugin, "disable", url)
 
 
@@ -113,7 +113,10 @@ class _Answer:
 def _switch(plugin: str, word: str, url: str | None) -> None:
     with failures(by_code=True), _asked(url) as (client, starts):
         client.post(f"{_path(plugin)}/{word}", {}, timeout_s=_START_S)
-    click.echo(f"{word}d {plugin}" if starts else f"{word}d {plugin}, for the next start of a host")
+        plugins = client.get("/api/host/plugins")["plugins"]
+    # A plugin without a server is in the host's process for as long as that runs.
+    counts_now = starts and any(row["id"] == plugin and row["server"] is not None for row in plugins)
+    click.echo(f"{word}d {plugin}" if counts_now else f"{word}d {plugin}, for the next start of a host")
 
 
 def _see_through(client: HostClient, job: Mapping[str, Any], answer: _Answer) -> None:

@@ -6,10 +6,11 @@ Bundled packages, installed ones, folders, entry points. What cannot be looked a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -66,7 +67,9 @@ def discover(home: Path, folders: Sequence[Path]) -> Iterator[Found]:
     """All plugins, in the order in which they are loaded; each as it is reached, so that a failure holds up nothing."""
     yield from _in_folder(BUNDLED, bundled=True)
     if (home / "plugins").is_dir():
-        yield from in_folder(home / "plugins")
+        is_off = _switched_off(home)
+        # The core sees to those that have a server.
+        yield from (each for each in in_folder(home / "plugins") if not (isinstance(each, Module) and is_off(each)))
     seen: set[str] = set()
     for folder in folders:
         where = os.path.realpath(folder)
@@ -74,6 +77,18 @@ def discover(home: Path, folders: Sequence[Path]) -> Iterator[Found]:
             seen.add(where)
             yield from in_folder(folder)
     yield from entry_points()
+
+
+def _switched_off(home: Path) -> Callable[[Module], bool]:
+    """Whether the operator has switched an installed plugin off; each is where the switches cannot be read."""
+    try:
+        switches = json.loads((home / "plugins.json").read_text(encoding="utf-8"))["plugins"]
+        off = {name for name, switch in switches.items() if switch["enabled"] is not True}
+    except FileNotFoundError:
+        off = set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return lambda module: module.is_package
+    return lambda module: module.is_package and module.path.parent.name in off
 
 
 def folders_of_environment() -> list[Path]:

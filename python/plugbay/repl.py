@@ -356,7 +356,7 @@ class _Lines(list[Any]):
 
 def _together(name: str, arguments: Any, named: dict[str, Any]) -> dict[str, Any]:
     if arguments is not None and not isinstance(arguments, Mapping):
-        raise TypeError(f"{name} takes its arguments by name: write {name}(name=…), or give one dict")
+        raise TypeError(f"{name} takes its arguments by name: write {name}(argument=…), or give one dict")
     return {**(arguments or {}), **named}
 
 

@@ -4,6 +4,7 @@
 
 pub mod authority; // 0.0
 pub mod error; // 0.0
+pub mod memory; // 0.0
 pub mod scribe; // 0.0
 pub mod shutdown; // 0.0
 pub mod given; // 0.1

@@ -60,7 +60,7 @@ impl Manner {
             Self::Unasked => None,
             Self::Address => Some(ElicitRequestParams::UrlElicitationParams {
                 meta: None,
-                message: format!("{what} needs leave: answer at this address"),
+                message: format!("{what} needs leave: here is what it would do; answer with `plugbay approvals`"),
                 url: approval.url.to_string(),
                 elicitation_id: approval.id.to_string(),
             }),

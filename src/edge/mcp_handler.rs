@@ -474,7 +474,8 @@ fn pending(approval: &Approval, promise: Promise) -> CallToolResult {
 
 fn waits(approval: &Approval) -> String {
     let tool = &approval.question.subject.tool;
-    format!("{tool} waits for a person's leave: let them answer at {}, then call it again", approval.url)
+    let url = &approval.url;
+    format!("{tool} waits for a person's leave: let them answer with `plugbay approvals` ({url}), then call it again")
 }
 
 /// A failure of a resource or a prompt, logged where it is not the caller's own.

@@ -18,7 +18,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::{Keeping, Settings};
 use crate::base::shutdown::Shutdown;
 use crate::kernel::database::{Database, Place};
-use crate::kernel::journal::{Journal, Record, Wish, text};
+use crate::kernel::journal::{Journal, Record, Text, Wish, text};
 
 /// So long a record of no urgency waits for others, so that many are appended at once.
 const LINGER: Duration = Duration::from_millis(100);
@@ -239,6 +239,9 @@ fn ended() -> Error {
     Error::new(Kind::Unavailable, "the host is stopping and takes no further calls")
 }
 
+/// That a person was asked: the approval, and the specifier that they were shown.
+pub type Asked = OnceLock<(Arc<str>, Option<Text>)>;
+
 /// The place of one call in the log. Dropping it is what a cancelled call does; its record then says so.
 pub struct Entry {
     /// None where nothing is kept, and when the record was handed in.
@@ -249,8 +252,8 @@ struct Open {
     place: OwnedPermit<Message>,
     record: Box<Record>,
     begun: Instant,
-    /// The approval at which a person was asked.
-    asked: Arc<OnceLock<Arc<str>>>,
+    /// Filled when a person is asked.
+    asked: Arc<Asked>,
     shared: Arc<Shared>,
 }
 
@@ -262,8 +265,8 @@ impl Entry {
         }
     }
 
-    /// Where it is to be put that a person was asked, and at which approval; none where nothing is kept.
-    pub fn asked(&self) -> Option<Arc<OnceLock<Arc<str>>>> {
+    /// Where it is to be put that a person was asked; none where nothing is kept.
+    pub fn asked(&self) -> Option<Arc<Asked>> {
         self.open.as_ref().map(|open| open.asked.clone())
     }
 
@@ -310,9 +313,10 @@ impl Drop for Entry {
         open.record.outcome = "cancelled".into();
         open.record.code = Some(Kind::Cancelled.code().into());
         // Who leaves while a person is asked has denied it, whatever the person would have said.
-        if let Some(approval) = open.asked.get().filter(|_| open.record.decision.is_none()) {
+        if let Some((approval, specifier)) = open.asked.get().filter(|_| open.record.decision.is_none()) {
             open.record.decision = Some("asked_denied".into());
             open.record.approval = Some(text(approval));
+            open.record.specifier = specifier.clone();
         }
         let shared = open.shared.clone();
         open.hand_in(None);

@@ -47,6 +47,14 @@ struct Asked {
     reference: Option<Ref>,
     answer: Guarded<Json>,
     until: Instant,
+    /// Who is to blame for a failure.
+    plugin: Arc<str>,
+}
+
+impl Asked {
+    fn blame(&self, error: Error) -> Error {
+        if error.plugin().is_none() { error.blame(self.plugin.clone()) } else { error }
+    }
 }
 
 impl Mailbox {
@@ -88,7 +96,7 @@ impl Mailbox {
         loop {
             if let Some(asked) = &mut self.asked {
                 let Poll::Ready(answer) = Pin::new(&mut asked.answer).poll(context) else { return };
-                let reference = asked.reference.take();
+                let (reference, answer) = (asked.reference.take(), answer.map_err(|error| asked.blame(error)));
                 self.asked = None;
                 self.reply(desk, reference.as_ref(), answer);
             }
@@ -110,7 +118,7 @@ impl Mailbox {
         if let Some(asked) = self.asked.take_if(|asked| asked.until <= now) {
             let message =
                 format!("channel {:?} gave no answer within {} s", self.channel.as_str(), desk.call_time.as_secs_f64());
-            self.fail(desk, asked.reference.as_ref(), Error::new(Kind::Timeout, message));
+            self.fail(desk, asked.reference.as_ref(), asked.blame(Error::new(Kind::Timeout, message)));
         }
     }
 
@@ -140,7 +148,8 @@ impl Mailbox {
         let reference = frame.reference.clone();
         let message = ChannelMessage { connection: desk.connection.clone(), frame };
         let answer = Guarded::ask(|| offered.handler.receive(message));
-        self.asked = Some(Asked { reference, answer, until: Instant::now() + desk.call_time });
+        let plugin = offered.plugin.manifest.id.shared();
+        self.asked = Some(Asked { reference, answer, until: Instant::now() + desk.call_time, plugin });
     }
 
     fn reply(&self, desk: &Desk, reference: Option<&Ref>, answer: Result<Json>) {

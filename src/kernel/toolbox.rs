@@ -15,6 +15,7 @@ use crate::kernel::call::{Door, ToolCall};
 use crate::kernel::contribution::Tool;
 use crate::kernel::gate::{Admitted, Facts, Gate, Notice, Patience};
 use crate::kernel::guarded::Guarded;
+use crate::kernel::journal::text;
 use crate::kernel::noted::{note_call, note_decision, note_no_scope};
 use crate::kernel::quota::{Quota, Turn};
 use crate::kernel::reading::{Reading, Wish};
@@ -307,7 +308,8 @@ impl Toolbox {
         let Some(asked) = asked else { return told };
         Some(Arc::new(move |approval| {
             // It is asked once.
-            let _ = asked.set(approval.id.clone());
+            let specifier = approval.question.specifier.as_ref().map(|specifier| text(&specifier.text));
+            let _ = asked.set((approval.id.clone(), specifier));
             if let Some(told) = &told {
                 told(approval);
             }
