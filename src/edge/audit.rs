@@ -19,7 +19,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::edge::answer::json;
 use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
-use crate::kernel::journal::{Order, Record, Wish, microseconds};
+use crate::kernel::journal::{Order, Wish, microseconds};
+use crate::kernel::record::Record;
 use crate::kernel::replay::Replay;
 
 /// Records of a page unless more or fewer are asked for, and the most.

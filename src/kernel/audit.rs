@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as threads};
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{Notify, OnceCell, Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -18,7 +17,9 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::settings::{Keeping, Settings};
 use crate::base::shutdown::Shutdown;
 use crate::kernel::database::{Database, Place};
-use crate::kernel::journal::{Journal, Record, Text, Wish, text};
+use crate::kernel::journal::{Journal, Wish};
+use crate::kernel::record::{Record, Text};
+use crate::kernel::retention::Retention;
 
 /// So long a record of no urgency waits for others, so that many are appended at once.
 const LINGER: Duration = Duration::from_millis(100);
@@ -28,8 +29,6 @@ const BATCH: usize = 1024;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How often old records are let go.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
-/// After so many records they are let go sooner.
-const TIDY_AFTER: usize = 10_000;
 /// So long a reader waits for the latest records to be appended.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
@@ -110,7 +109,12 @@ impl Audit {
         let Some(shared) = &self.shared else { return };
         let receiver = shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(receiver) = receiver {
-            let writer = Writer { shared: shared.clone(), receiver, batch: Batch::default(), since_tidy: 0 };
+            let writer = Writer {
+                shared: shared.clone(),
+                receiver,
+                batch: Batch::default(),
+                retention: Retention::new(shared.keeping),
+            };
             shutdown.spawn("audit", writer.write());
         }
     }
@@ -137,7 +141,7 @@ impl Audit {
     ///
     /// # Errors
     /// `Busy`: none became free. `Unavailable`: the host is at its end.
-    pub async fn enter(&self, door: &'static str, principal: &str, tool: &str) -> Result<Entry> {
+    pub async fn enter(&self, door: &'static str, principal: Text, tool: Text) -> Result<Entry> {
         let Some(shared) = &self.shared else { return Ok(Entry { open: None }) };
         let place = match shared.reserve() {
             Ok(place) => place,
@@ -155,7 +159,7 @@ impl Audit {
     ///
     /// # Errors
     /// `Busy`: none is free. `Unavailable`: the host is at its end.
-    pub fn enter_now(&self, door: &'static str, principal: &str, tool: &str) -> Result<Entry> {
+    pub fn enter_now(&self, door: &'static str, principal: Text, tool: Text) -> Result<Entry> {
         let Some(shared) = &self.shared else { return Ok(Entry { open: None }) };
         match shared.reserve() {
             Ok(place) => Ok(shared.entry(place, door, principal, tool)),
@@ -295,7 +299,8 @@ impl Entry {
             return Ok(());
         }
         let why = shared.trouble().map_or_else(|| "the disk or the server is slow".into(), |error| error.to_string());
-        let message = format!("{tool} has run, but its record is not on the disk yet: do not repeat it blindly; {why}");
+        let message =
+            format!("{} has run, but its record is not on the disk yet: do not repeat it blindly; {why}", &*tool);
         Err(Error::new(Kind::Unavailable, message))
     }
 }
@@ -315,7 +320,7 @@ impl Drop for Entry {
         // Who leaves while a person is asked has denied it, whatever the person would have said.
         if let Some((approval, specifier)) = open.asked.get().filter(|_| open.record.decision.is_none()) {
             open.record.decision = Some("asked_denied".into());
-            open.record.approval = Some(text(approval));
+            open.record.approval = Some(Text::sharing(approval));
             open.record.specifier = specifier.clone();
         }
         let shared = open.shared.clone();
@@ -342,9 +347,9 @@ impl Shared {
         self.queue.clone().try_reserve_owned()
     }
 
-    fn entry(self: &Arc<Self>, place: OwnedPermit<Message>, door: &'static str, principal: &str, tool: &str) -> Entry {
+    fn entry(self: &Arc<Self>, place: OwnedPermit<Message>, door: &'static str, principal: Text, tool: Text) -> Entry {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
-        let record = Box::new(Record::new(format!("{}-{number}", self.run), door, principal, tool));
+        let record = Box::new(Record::new(&format!("{}-{number}", self.run), door, principal, tool));
         let open = Open { place, record, begun: Instant::now(), asked: Arc::default(), shared: self.clone() };
         Entry { open: Some(open) }
     }
@@ -398,8 +403,7 @@ struct Writer {
     shared: Arc<Shared>,
     receiver: mpsc::Receiver<Message>,
     batch: Batch,
-    /// Records since old ones were let go.
-    since_tidy: usize,
+    retention: Retention,
 }
 
 impl Writer {
@@ -414,6 +418,7 @@ impl Writer {
                     continue;
                 }
                 () = sleep(TIDY_EVERY), if self.shared.journal.initialized() => {
+                    self.retention.count_anew();
                     self.tidy().await;
                     continue;
                 }
@@ -434,7 +439,7 @@ impl Writer {
                 }
             }
             self.append().await;
-            if self.since_tidy >= TIDY_AFTER {
+            if self.retention.is_due() {
                 self.tidy().await;
             }
         }
@@ -466,7 +471,7 @@ impl Writer {
         if self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             tracing::info!("calls are recorded again");
         }
-        self.since_tidy += batch.records.len();
+        self.retention.appended(&batch.records);
         if let Some(last) = batch.records.last() {
             self.shared.latest.send_replace(last.id);
         }
@@ -477,19 +482,12 @@ impl Writer {
     }
 
     async fn tidy(&mut self) {
-        self.since_tidy = 0;
-        let Keeping { days, mib, .. } = self.shared.keeping;
-        let (age, bytes) = (Duration::from_secs(u64::from(days) * 86_400), i64::from(mib) << 20);
         let Some(journal) = self.shared.journal.get() else { return };
         loop {
-            match journal.let_go(OffsetDateTime::now_utc() - age, bytes).await {
+            match self.retention.let_go(journal).await {
                 // A turn for those that wait, then the rest.
                 Ok(true) if self.receiver.is_empty() => {}
-                Ok(true) => {
-                    self.since_tidy = TIDY_AFTER;
-                    return;
-                }
-                Ok(false) => return,
+                Ok(_) => return,
                 Err(error) => return tracing::warn!("old records of calls could not be let go: {error}"),
             }
         }

@@ -3,6 +3,7 @@
 //! Two digests: of all that decides what a call does, and of the prose around it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -51,6 +52,11 @@ impl Fingerprint {
     pub fn parse(text: &str) -> Option<Self> {
         digest_of_hex(text).map(Self)
     }
+
+    /// What [`fmt::Display`] writes.
+    pub fn text(&self) -> Arc<str> {
+        hex(&self.0).into()
+    }
 }
 
 impl fmt::Display for Fingerprint {
@@ -75,6 +81,10 @@ pub struct Identity {
     pub fingerprint: Fingerprint,
     /// The digest of the description and of both schemas with their prose.
     pub prose: Fingerprint,
+    /// The fingerprint as every record has it.
+    pub fingerprint_text: Arc<str>,
+    /// The digest of the prose as every record has it.
+    pub prose_text: Arc<str>,
 }
 
 /// What a tool says of itself, as far as it is part of its identity.
@@ -105,7 +115,8 @@ impl Identity {
         });
         let prose =
             json!({ "description": said.description, "output_schema": said.output, "parameters": said.parameters });
-        Self { fingerprint: Fingerprint::of(&facts), prose: Fingerprint::of(&prose), facts }
+        let (fingerprint, prose) = (Fingerprint::of(&facts), Fingerprint::of(&prose));
+        Self { facts, fingerprint, prose, fingerprint_text: fingerprint.text(), prose_text: prose.text() }
     }
 }
 

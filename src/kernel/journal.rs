@@ -3,20 +3,18 @@
 //! An id is the time at which its record was appended, in microseconds since 1970, or one more than the last: ids grow,
 //! and an age is a range of ids. Only one appends at a time, also when several hosts share a server.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::base::error::Result;
 use crate::kernel::database::{Database, Dialect, on};
+use crate::kernel::record::{Record, Text};
 
 /// Records of one statement. Each number of them is a statement that stays prepared, so there are not many.
 const ROWS: usize = 16;
@@ -56,124 +54,6 @@ const COLUMNS: [&str; 23] = [
     "bytes",
 ];
 
-/// A word or a text of a record.
-pub type Text = Cow<'static, str>;
-
-/// A text that a record may have: PostgreSQL takes no NUL.
-pub fn text(text: &str) -> Text {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.to_owned().into() }
-}
-
-/// One call, as it is kept.
-#[derive(Clone, Debug, Serialize)]
-pub struct Record {
-    /// Where it stands: greater than that of every earlier record; 0 until it is appended.
-    pub id: i64,
-    /// What names this call and no other.
-    pub call: Text,
-    /// When it was asked.
-    #[serde(with = "time::serde::rfc3339")]
-    pub time: OffsetDateTime,
-    /// Which way it came in.
-    pub door: Text,
-    /// Who asked.
-    pub principal: Text,
-    /// Which tool was named.
-    pub tool: Text,
-    /// Who offers it; none when nobody does.
-    pub plugin: Option<Text>,
-    /// That plugin's version.
-    pub version: Option<Text>,
-    /// Whether the tool changes anything.
-    pub side_effect: Option<bool>,
-    /// The digest of what the tool promises.
-    pub fingerprint: Option<Text>,
-    /// The digest of what it says of itself.
-    pub prose: Option<Text>,
-    /// What the gate's rules were matched with.
-    pub specifier: Option<Text>,
-    /// The SHA-256 of the arguments as RFC 8785 writes them, in hexadecimal digits.
-    pub digest: Text,
-    /// The arguments, a JSON object without its secrets; none when they are not kept or too long.
-    #[serde(serialize_with = "as_json")]
-    pub arguments: Option<Text>,
-    /// What was decided: `allowed`, `denied`, `asked_allowed`, `asked_denied`, `asked_lapsed` or `asked_pending`; none
-    /// when the gate was not reached.
-    pub decision: Option<Text>,
-    /// Why, in a word.
-    pub reason: Option<Text>,
-    /// The rule that decided, with where it stands.
-    pub rule: Option<Text>,
-    /// The approval that was waited for.
-    pub approval: Option<Text>,
-    /// Who answered it.
-    pub answered_by: Option<Text>,
-    /// How long it took, in microseconds.
-    pub duration_us: i64,
-    /// How it ended: `ok`, `refused` (it never ran), `failed` or `cancelled`.
-    pub outcome: Text,
-    /// The code of its failure.
-    pub code: Option<Text>,
-}
-
-impl Record {
-    /// What is known of a call that is asked now.
-    pub fn new(call: String, door: &'static str, principal: &str, tool: &str) -> Self {
-        Self {
-            id: 0,
-            call: call.into(),
-            time: OffsetDateTime::now_utc(),
-            door: door.into(),
-            principal: text(principal),
-            tool: text(tool),
-            plugin: None,
-            version: None,
-            side_effect: None,
-            fingerprint: None,
-            prose: None,
-            specifier: None,
-            digest: "".into(),
-            arguments: None,
-            decision: None,
-            reason: None,
-            rule: None,
-            approval: None,
-            answered_by: None,
-            duration_us: 0,
-            outcome: "refused".into(),
-            code: None,
-        }
-    }
-
-    /// About how many bytes it takes.
-    pub fn bytes(&self) -> i64 {
-        let must = [&self.call, &self.door, &self.principal, &self.tool, &self.digest, &self.outcome];
-        let may = [
-            &self.plugin,
-            &self.version,
-            &self.fingerprint,
-            &self.prose,
-            &self.specifier,
-            &self.arguments,
-            &self.decision,
-            &self.reason,
-            &self.rule,
-            &self.approval,
-            &self.answered_by,
-            &self.code,
-        ];
-        let texts: usize = must.into_iter().chain(may.into_iter().flatten()).map(|text| text.len()).sum();
-        // The numbers, the row's own head and its line in the index.
-        texts as i64 + 64 + self.tool.len() as i64
-    }
-}
-
-/// The text of a JSON value as that value.
-fn as_json<S: serde::Serializer>(text: &Option<Text>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    let raw = text.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
-    raw.map_err(serde::ser::Error::custom)?.serialize(serializer)
-}
-
 /// Which records are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
@@ -197,6 +77,15 @@ pub enum Order {
     NewestFirst,
     /// The earliest.
     OldestFirst,
+}
+
+/// Records that were let go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gone {
+    /// What they took.
+    pub bytes: i64,
+    /// Whether there may be more to let go.
+    pub more: bool,
 }
 
 /// The table of calls. Cloning is cheap.
@@ -287,24 +176,32 @@ impl Journal {
         self.within(read).await
     }
 
-    /// Lets go of records that were appended before `oldest`, and of the oldest while all take more than `most` bytes.
-    /// Not of all at once: whether there may be more to let go.
+    /// How many bytes all records take. Every record is looked at.
     ///
     /// # Errors
     /// `Unavailable`: the database failed.
-    pub async fn let_go(&self, oldest: OffsetDateTime, most: i64) -> Result<bool> {
-        let excess = "SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM plugbay_audit";
+    pub async fn bytes(&self) -> Result<i64> {
+        let sum = "SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM plugbay_audit";
+        self.within(async { on!(self.database, |pool| sqlx::query_scalar::<Db, i64>(sum).fetch_one(pool).await) }).await
+    }
+
+    /// Lets go of records that were appended before `oldest`, and of the oldest that together take about `excess` bytes.
+    /// Not of all at once.
+    ///
+    /// # Errors
+    /// `Unavailable`: the database failed.
+    pub async fn let_go(&self, oldest: OffsetDateTime, excess: i64) -> Result<Gone> {
         // The oldest whose bytes, added up, are still less than what is too much; and the one after them.
-        let chosen = "SELECT id FROM (SELECT id, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) - bytes AS before FROM \
+        let chosen = "SELECT id, added FROM (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) AS added FROM \
                       (SELECT id, bytes FROM plugbay_audit ORDER BY id LIMIT $1) AS oldest) AS added \
-                      WHERE id < $2 OR before < $3 ORDER BY id DESC LIMIT 1";
+                      WHERE id < $2 OR added - bytes < $3 ORDER BY id DESC LIMIT 1";
         let gone = async {
             on!(self.database, |pool| {
-                let excess = sqlx::query_scalar::<Db, i64>(excess).fetch_one(pool).await? - most;
-                let query = sqlx::query_scalar::<Db, i64>(chosen).bind(LET_GO).bind(microseconds(oldest)).bind(excess);
-                let Some(last) = query.fetch_optional(pool).await? else { return Ok(false) };
+                let query = sqlx::query_as::<Db, (i64, i64)>(chosen);
+                let query = query.bind(LET_GO).bind(microseconds(oldest)).bind(excess);
+                let Some((last, bytes)) = query.fetch_optional(pool).await? else { return Ok(Gone::default()) };
                 let delete = sqlx::query::<Db>("DELETE FROM plugbay_audit WHERE id <= $1").bind(last);
-                Ok(delete.execute(pool).await?.rows_affected() >= LET_GO as u64)
+                Ok(Gone { bytes, more: delete.execute(pool).await?.rows_affected() >= LET_GO as u64 })
             })
         };
         self.within(gone).await
@@ -342,27 +239,27 @@ macro_rules! bound {
         let row: &Record = $row;
         $insert
             .bind(row.id)
-            .bind(&*row.call)
+            .bind(row.call.shared())
             .bind(microseconds(row.time))
-            .bind(&*row.door)
-            .bind(&*row.principal)
-            .bind(&*row.tool)
-            .bind(row.plugin.as_deref())
-            .bind(row.version.as_deref())
+            .bind(row.door.shared())
+            .bind(row.principal.shared())
+            .bind(row.tool.shared())
+            .bind(row.plugin.as_ref().map(Text::shared))
+            .bind(row.version.as_ref().map(Text::shared))
             .bind(row.side_effect.map(i64::from))
-            .bind(row.fingerprint.as_deref())
-            .bind(row.prose.as_deref())
-            .bind(row.specifier.as_deref())
-            .bind(&*row.digest)
-            .bind(row.arguments.as_deref())
-            .bind(row.decision.as_deref())
-            .bind(row.reason.as_deref())
-            .bind(row.rule.as_deref())
-            .bind(row.approval.as_deref())
-            .bind(row.answered_by.as_deref())
+            .bind(row.fingerprint.as_ref().map(Text::shared))
+            .bind(row.prose.as_ref().map(Text::shared))
+            .bind(row.specifier.as_ref().map(Text::shared))
+            .bind(row.digest.shared())
+            .bind(row.arguments.as_ref().map(Text::shared))
+            .bind(row.decision.as_ref().map(Text::shared))
+            .bind(row.reason.as_ref().map(Text::shared))
+            .bind(row.rule.as_ref().map(Text::shared))
+            .bind(row.approval.as_ref().map(Text::shared))
+            .bind(row.answered_by.as_ref().map(Text::shared))
             .bind(row.duration_us)
-            .bind(&*row.outcome)
-            .bind(row.code.as_deref())
+            .bind(row.outcome.shared())
+            .bind(row.code.as_ref().map(Text::shared))
             .bind(row.bytes())
     }};
 }
@@ -372,8 +269,8 @@ use bound;
 macro_rules! record {
     ($row:expr) => {{
         let row = $row;
-        let text = |index: usize| row.try_get::<String, _>(index).map(Text::from);
-        let maybe = |index: usize| row.try_get::<Option<String>, _>(index).map(|text| text.map(Text::from));
+        let text = |index: usize| row.try_get::<&str, _>(index).map(Text::of);
+        let maybe = |index: usize| row.try_get::<Option<&str>, _>(index).map(|text| text.map(Text::of));
         Ok(Record {
             id: row.try_get(0)?,
             call: text(1)?,

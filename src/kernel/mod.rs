@@ -10,6 +10,7 @@ pub mod glob; // 1.0
 pub mod meter; // 1.0
 pub mod principal; // 1.0
 pub mod quota; // 1.0
+pub mod record; // 1.0
 pub mod redact; // 1.0
 pub mod secret; // 1.0
 pub mod store; // 1.0
@@ -22,6 +23,7 @@ pub mod part; // 1.1
 pub mod secrets; // 1.1
 pub mod switches; // 1.1
 pub mod wrapper; // 1.1
+pub mod retention; // 1.15
 pub mod audit; // 1.2
 pub mod connection; // 1.2
 pub mod rule; // 1.2

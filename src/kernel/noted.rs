@@ -1,12 +1,14 @@
 //! What the record of a call says of the call itself and of what the gate decided.
 
+use std::sync::Arc;
+
 use crate::base::settings::Keeping;
 use crate::kernel::call::ToolCall;
 use crate::kernel::decision::{Decision, Outcome};
 use crate::kernel::fingerprint::digest_of_arguments;
 use crate::kernel::gate::Facts;
-use crate::kernel::journal::{Record, Text, text};
 use crate::kernel::judge::Reason;
+use crate::kernel::record::{Record, Text};
 use crate::kernel::redact::{may_hide, redacted};
 
 /// Longer arguments are not kept, only their digest.
@@ -14,20 +16,20 @@ const KEPT_BYTES: usize = 16 << 10;
 
 /// Notes what is known of a call before anything is decided; of its tool, where there is one, the plugin's version and
 /// the facts. Arguments that no schema speaks of are not kept: nobody knows what is secret in them.
-pub fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: Option<(&str, &Facts)>) {
+pub fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: Option<(&Arc<str>, &Facts)>) {
     let (given, value) = (call.arguments.text(), call.arguments.value());
-    record.digest = digest_of_arguments(given.as_bytes(), value).to_string().into();
+    record.digest = Text::Shared(digest_of_arguments(given.as_bytes(), value).text());
     let Some((version, facts)) = tool else { return };
-    record.plugin = Some(text(&facts.plugin));
-    record.version = Some(text(version));
+    record.plugin = Some(Text::sharing(&facts.plugin));
+    record.version = Some(Text::sharing(version));
     record.side_effect = Some(facts.side_effect);
-    record.fingerprint = Some(facts.identity.fingerprint.to_string().into());
-    record.prose = Some(facts.identity.prose.to_string().into());
+    record.fingerprint = Some(Text::Shared(facts.identity.fingerprint_text.clone()));
+    record.prose = Some(Text::Shared(facts.identity.prose_text.clone()));
     if keeping.arguments && given.as_bytes().len() <= KEPT_BYTES {
         record.arguments = Some(if may_hide(facts.parameters.as_str()) {
-            redacted(&facts.parameters.value(), value).to_string().into()
+            Text::of(&redacted(&facts.parameters.value(), value).to_string())
         } else {
-            Text::from(given.as_str().to_owned())
+            Text::of(given.as_str())
         });
     }
 }
@@ -36,10 +38,10 @@ pub fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: O
 pub fn note_decision(record: &mut Record, decision: &Decision) {
     record.decision = Some(decision.outcome.as_str().into());
     record.reason = Some(decision.reason.as_str().into());
-    record.rule = decision.rule.as_ref().map(|rule| text(&rule.to_string()));
-    record.approval = decision.approval.as_deref().map(text);
-    record.answered_by = decision.answered_by.as_deref().map(text);
-    record.specifier = decision.specifier.as_deref().map(text);
+    record.rule = decision.rule.as_ref().map(|rule| Text::of(&rule.to_string()));
+    record.approval = decision.approval.as_ref().map(Text::sharing);
+    record.answered_by = decision.answered_by.as_ref().map(Text::sharing);
+    record.specifier = decision.specifier.as_ref().map(Text::sharing);
 }
 
 /// Notes that the caller may call nothing.

@@ -92,6 +92,11 @@ impl Principal {
         &self.shared.name
     }
 
+    /// The same, shared.
+    pub fn shared_name(&self) -> &Arc<str> {
+        &self.shared.name
+    }
+
     /// Whether it has `scope`.
     pub fn has(&self, scope: Scope) -> bool {
         self.shared.scopes.has(scope)

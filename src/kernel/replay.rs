@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::kernel::fingerprint::Fingerprint;
 use crate::kernel::gate::Gate;
-use crate::kernel::journal::Record;
 use crate::kernel::judge::{Subject, Verdict};
 use crate::kernel::readable::Readable;
+use crate::kernel::record::Record;
 use crate::kernel::registry::Snapshot;
 
 /// Calls that would now be decided otherwise, alike in tool, specifier and decisions.

@@ -43,12 +43,9 @@ pub fn same(left: &Digest, right: &Digest) -> bool {
 /// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let digit = |number: u8| char::from(DIGITS[usize::from(number & 0xf)]);
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.extend([digit(byte >> 4), digit(*byte)]);
-    }
-    text
+    let digit = |number: u8| DIGITS[usize::from(number & 0xf)];
+    let text = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect();
+    String::from_utf8(text).expect("digits are ASCII")
 }
 
 /// A digest written by [`hex`]; `None` for any other text.

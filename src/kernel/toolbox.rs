@@ -15,10 +15,10 @@ use crate::kernel::call::{Door, ToolCall};
 use crate::kernel::contribution::Tool;
 use crate::kernel::gate::{Admitted, Facts, Gate, Notice, Patience};
 use crate::kernel::guarded::Guarded;
-use crate::kernel::journal::text;
 use crate::kernel::noted::{note_call, note_decision, note_no_scope};
 use crate::kernel::quota::{Quota, Turn};
 use crate::kernel::reading::{Reading, Wish};
+use crate::kernel::record::Text;
 use crate::kernel::registry::{Offered, Registry, Snapshot};
 
 /// Characters of a tool's name that are recorded when nobody has read it.
@@ -162,7 +162,8 @@ impl Toolbox {
         self.tally.calls.fetch_add(1, Ordering::Relaxed);
         self.tally.failures.fetch_add(1, Ordering::Relaxed);
         let tool: String = misfit.tool.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
-        match self.audit.enter_now(misfit.door.as_str(), misfit.principal.name(), &tool) {
+        let principal = Text::sharing(misfit.principal.shared_name());
+        match self.audit.enter_now(misfit.door.as_str(), principal, Text::of(&tool)) {
             Err(full) => full,
             Ok(mut entry) => {
                 entry.note(|_, record| {
@@ -179,7 +180,8 @@ impl Toolbox {
 
     async fn begin(&self, call: &ToolCall) -> Result<Course> {
         self.tally.calls.fetch_add(1, Ordering::Relaxed);
-        let entry = self.audit.enter(call.door.as_str(), call.principal.name(), call.tool.as_str()).await;
+        let (principal, tool) = (Text::sharing(call.principal.shared_name()), Text::sharing(&call.tool.shared()));
+        let entry = self.audit.enter(call.door.as_str(), principal, tool).await;
         if entry.is_err() {
             self.tally.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -206,7 +208,7 @@ impl Toolbox {
         let facts = found.as_ref().ok().map(|tool| self.facts(&snapshot, tool)).transpose()?;
         course.entry.note(|keeping, record| {
             let known = found.as_ref().ok().zip(facts.as_ref());
-            note_call(record, keeping, &call, known.map(|(tool, facts)| (&*tool.plugin.manifest.version, facts)));
+            note_call(record, keeping, &call, known.map(|(tool, facts)| (&tool.plugin.manifest.version, facts)));
         });
         // Who may call nothing is not told what there is.
         may_call(&call.principal, course)?;
@@ -242,7 +244,7 @@ impl Toolbox {
         let Wish { call, found } = wish;
         let _turn = self.turn_of_caller(&call)?;
         course.entry.note(|keeping, record| {
-            let known = found.as_ref().ok().map(|reading| (&*reading.plugin().manifest.version, reading.facts()));
+            let known = found.as_ref().ok().map(|reading| (&reading.plugin().manifest.version, reading.facts()));
             note_call(record, keeping, &call, known);
         });
         may_call(&call.principal, course)?;
@@ -308,7 +310,7 @@ impl Toolbox {
         let Some(asked) = asked else { return told };
         Some(Arc::new(move |approval| {
             // It is asked once.
-            let specifier = approval.question.specifier.as_ref().map(|specifier| text(&specifier.text));
+            let specifier = approval.question.specifier.as_ref().map(|specifier| Text::sharing(&specifier.text));
             let _ = asked.set((approval.id.clone(), specifier));
             if let Some(told) = &told {
                 told(approval);
