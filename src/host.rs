@@ -73,7 +73,8 @@ impl Host {
     }
 
     fn sign_in_link(&self, py: Python<'_>) -> PyResult<String> {
-        let code = self.app.parts().auth.offer_sign_in().map_err(|error| error_into_python(py, &error))?;
+        let auth = &self.app.parts().auth;
+        let code = auth.offer_sign_in(auth.owner()).map_err(|error| error_into_python(py, &error))?;
         Ok(format!("{}/sign-in/{code}", self.app.url()))
     }
 

@@ -219,7 +219,7 @@ def test_a_person_answers_on_the_command_line(host: RunningHost) -> None:
     call = run(host, "tool", "call", "files.write", '{"path": "/a", "pin": "secret"}', who=agent)
     assert call.stderr is not None
     line = call.stderr.readline()
-    assert line.startswith("files.write waits for a person") and "/api/host/approvals/" in line
+    assert line.startswith("files.write waits for a person") and "/approvals/" in line
     watch = run(host, "approvals", who=person, given="what\ny\n")
     out, err = call.communicate(timeout=PATIENCE_S)
     assert (call.returncode, json.loads(out)) == (0, "wrote"), err

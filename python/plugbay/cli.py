@@ -21,7 +21,6 @@ import click
 from plugbay import _core, _offline, listing
 from plugbay._command import FAILED
 from plugbay._command import failures as _failures
-from plugbay._command import host_to_ask as _host
 from plugbay._command import json_option as _as_json
 from plugbay._command import url_option as _url
 from plugbay._registry import registry
@@ -45,6 +44,8 @@ _ELSEWHERE = {
     "logs": "cli_logs",
     "perms": "cli_perms",
     "secrets": "cli_secrets",
+    "sign-in": "cli_tokens",
+    "token": "cli_tokens",
     "uninstall": "cli_plugins",
     "update": "cli_plugins",
 }
@@ -59,7 +60,8 @@ class _Command(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in _ELSEWHERE and name not in self.commands:
-            self.add_command(getattr(importlib.import_module(f"plugbay.{_ELSEWHERE[name]}"), name))
+            module = importlib.import_module(f"plugbay.{_ELSEWHERE[name]}")
+            self.add_command(getattr(module, name.replace("-", "_")))
         return super().get_command(context, name)
 
     def main(self, *args: Any, **named: Any) -> Any:
@@ -264,61 +266,6 @@ def call(
                 _offline.tell()
                 result = _call_here(host, name, whole(listing.tools_here()))
     _say(json.dumps(result, ensure_ascii=False))
-
-
-@main.group()
-def token() -> None:
-    """Who may ask this host."""
-
-
-@token.command("add")
-@click.argument("name")
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    required=True,
-    metavar="SCOPE",
-    help="call, approve or admin; with commas or repeated.",
-)
-@click.option("--days", type=int, metavar="N", help="How long it is valid; for ever by default.")
-@_url
-@_as_json
-def add_token(name: str, scopes: Sequence[str], days: int | None, url: str | None, as_json: bool) -> None:
-    """Make a token for NAME; it is printed once and kept nowhere."""
-    wish = {"name": name, "scopes": [each.strip() for scope in scopes for each in scope.split(",")], "days": days}
-    with _failures(by_code=True), _host(url) as client:
-        made = client.post("/api/host/tokens", wish)
-    click.echo(listing.as_json(made) if as_json else made["token"])
-
-
-@token.command("list")
-@_url
-@_as_json
-def list_tokens(url: str | None, as_json: bool) -> None:
-    """List the tokens, without the tokens themselves."""
-    with _failures(), _host(url) as client:
-        rows = client.get("/api/host/tokens")["tokens"]
-    if as_json:
-        click.echo(listing.as_json({"tokens": rows}))
-    else:
-        cells = ((row["name"], ",".join(row["scopes"]), row["created"], row["expires"]) for row in rows)
-        click.echo(listing.table(cells, ("NAME", "SCOPES", "CREATED", "EXPIRES")))
-
-
-@token.command("revoke")
-@click.argument("name")
-@_url
-def revoke_token(name: str, url: str | None) -> None:
-    """Take the token of NAME back; its sockets close. That of `owner` is replaced by a new one."""
-    from urllib.parse import quote
-
-    with _failures(by_code=True), _host(url) as client:
-        client.delete(f"/api/host/tokens/{quote(name, safe='')}")
-    if name == "owner":
-        click.echo("replaced the owner's token: the new one is in the file `token` of the host's home folder")
-    else:
-        click.echo(f"revoked the token of {name}")
 
 
 @main.command()

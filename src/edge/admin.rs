@@ -20,7 +20,9 @@ use crate::base::settings::{AuthMode, Mode};
 use crate::edge::answer::{json, named};
 use crate::edge::failure::{Failure, problem};
 use crate::edge::parts::Parts;
-use crate::edge::{approvals, assets, audit, docs, installs, page, permissions, processes, secrets, tokens};
+use crate::edge::{
+    approval_page, approvals, assets, audit, docs, installs, page, permissions, processes, secrets, tokens,
+};
 use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Moment};
 use crate::kernel::fault::PluginError;
@@ -44,6 +46,7 @@ pub fn router(parts: Parts) -> Router {
         .merge(tokens::router())
         .merge(audit::router())
         .merge(approvals::router())
+        .merge(approval_page::router())
         .merge(permissions::router())
         .merge(secrets::router())
         .merge(installs::router())

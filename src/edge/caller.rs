@@ -358,7 +358,7 @@ pub fn without_scope(principal: &Principal, scope: Scope) -> Error {
 
 fn unauthenticated() -> Error {
     let message = "this needs a credential: send the header \"Authorization: Bearer TOKEN\" with a token of this host (the \
-                   owner's is in the file `token` of its home folder), or sign in with the link that the host printed";
+                   owner's is in the file `token` of its home folder), or sign in with the link that `plugbay sign-in` prints";
     Error::new(Kind::Unauthenticated, message)
 }
 

@@ -60,7 +60,7 @@ impl Manner {
             Self::Unasked => None,
             Self::Address => Some(ElicitRequestParams::UrlElicitationParams {
                 meta: None,
-                message: format!("{what} needs leave: here is what it would do; answer with `plugbay approvals`"),
+                message: format!("{what} needs leave: see what it would do, and answer"),
                 url: approval.url.to_string(),
                 elicitation_id: approval.id.to_string(),
             }),

@@ -32,6 +32,7 @@ pub mod metrics; // 3.1
 pub mod page; // 3.1
 pub mod sign; // 3.1
 pub mod tunnel; // 3.1
+pub mod approval_page; // 3.2
 pub mod approvals; // 3.2
 pub mod assets; // 3.2
 pub mod audit; // 3.2

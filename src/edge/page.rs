@@ -1,4 +1,4 @@
-//! Pages without script: one about this host at `/`, and the end of a sign-in that went wrong.
+//! Pages without script: one about this host at `/`, the end of a sign-in that went wrong, and what all pages share.
 //!
 //! Whatever a plugin said of itself is text here, never markup.
 
@@ -9,12 +9,15 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts as Head;
 use http::{HeaderValue, StatusCode};
+use memchr::memmem::Finder;
 use sha2::{Digest, Sha256};
 
-use crate::base::error::Error;
+use crate::base::error::{Error, Kind};
 use crate::edge::parts::Parts;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -22,13 +25,17 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;mar
                      vertical-align:top}code{font-size:.9em;white-space:pre-wrap}.bad{color:#b00020}";
 
 /// Nothing may be loaded, run or framed; the one style is named by its hash.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy("'none'"));
+/// The same with forms that go back to this host.
+static FORM_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy("'self'"));
+
+fn policy(forms: &str) -> HeaderValue {
     let hash = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action {forms}; frame-ancestors 'none'"
     );
     HeaderValue::try_from(policy).expect("base64 and the words around it are visible ASCII")
-});
+}
 
 /// The page about this host: its version, its plugins, what went wrong, and where to go on.
 pub fn about(parts: &Parts) -> Response {
@@ -39,7 +46,8 @@ pub fn about(parts: &Parts) -> Response {
         body.push_str("<p>The host is starting: its plugins are being loaded.</p>\n");
     }
     body.push_str(
-        "<p><a href=\"/docs\">API documentation</a> · <a href=\"/healthz\">health</a></p>\n<h2>Plugins</h2>\n",
+        "<p><a href=\"/approvals\">calls that wait for a person</a> · <a href=\"/docs\">API documentation</a> · \
+         <a href=\"/healthz\">health</a></p>\n<h2>Plugins</h2>\n",
     );
     if snapshot.plugins().is_empty() {
         body.push_str("<p>None is loaded. Put a Python file into a folder of plugins, and start the host again.</p>\n");
@@ -67,21 +75,63 @@ pub fn about(parts: &Parts) -> Response {
     page(StatusCode::OK, "Plugbay", &body)
 }
 
+/// Whether a person looks at this path.
+fn is_page(path: &str) -> bool {
+    matches!(path, "/" | "/docs" | "/approvals") || path.starts_with("/approvals/")
+}
+
+/// The refusal of a page to a browser; `None` for other paths, and for programs.
+///
+/// Its link asks again: a browser leaves the cookie out where it comes from another site, and here it comes from this one.
+pub fn refusal(head: &Head, error: &Error) -> Option<Response> {
+    let finder = Finder::new("text/html");
+    let shows_pages = head.headers.get_all(ACCEPT).iter().any(|value| finder.find(value.as_bytes()).is_some());
+    if !is_page(head.uri.path()) || !shows_pages || !matches!(error.kind(), Kind::Unauthenticated | Kind::Denied) {
+        return None;
+    }
+    let below = format!(
+        "<p><a href=\"{}\">Go on</a> if this browser is signed in. Else <code>plugbay sign-in</code>, run where the host \
+         runs, prints a link that does it; then come back here.</p>\n",
+        text(head.uri.path())
+    );
+    let error = match error.kind() {
+        Kind::Unauthenticated => &Error::new(Kind::Unauthenticated, "this page is for people who are signed in"),
+        _ => error,
+    };
+    Some(failed("Not signed in", error, &below))
+}
+
 /// The page for a sign-in link that signs nobody in.
 pub fn no_sign_in(error: &Error) -> Response {
-    let body = format!("<h1>Not signed in</h1>\n<p class=\"bad\">{}</p>\n", text(error.message()));
+    failed("Not signed in", error, "")
+}
+
+/// The page of a failure, with more of it below; `below` is HTML.
+pub fn failed(title: &str, error: &Error, below: &str) -> Response {
+    let body = format!("<h1>{}</h1>\n<p class=\"bad\">{}</p>\n{below}", text(title), text(error.message()));
     let status = StatusCode::from_u16(error.kind().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = page(status, "Not signed in", &body);
+    let mut response = page(status, title, &body);
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"plugbay\""));
     }
     response
 }
 
-fn page(status: StatusCode, title: &str, body: &str) -> Response {
+/// A page whose forms go back to this host.
+pub fn with_forms(title: &str, body: &str) -> Response {
+    let mut response = page(StatusCode::OK, title, body);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, FORM_POLICY.clone());
+    // Without any referrer a browser says of a form that it comes from nowhere.
+    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// A page; `body` is HTML.
+pub fn page(status: StatusCode, title: &str, body: &str) -> Response {
     let html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
+         content=\"width=device-width\"><title>{}</title><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n",
+        text(title)
     );
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
@@ -94,7 +144,7 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
 }
 
 /// Text that stands for itself in HTML, in an element as in a quoted attribute.
-fn text(raw: &str) -> String {
+pub fn text(raw: &str) -> String {
     let mut safe = String::with_capacity(raw.len());
     for c in raw.chars() {
         match c {

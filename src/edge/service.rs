@@ -27,6 +27,7 @@ use crate::edge::failure;
 use crate::edge::link::{Link, Protocol, Service, Turn};
 use crate::edge::mcp_auth;
 use crate::edge::metrics::{self, Group, Metrics};
+use crate::edge::page;
 use crate::edge::parts::Parts;
 use crate::edge::plugin_ws;
 use crate::edge::proxy::{self, Proxy};
@@ -164,7 +165,8 @@ impl Core {
             }
             Err(error) => {
                 let open = !upload::discard(&mut incoming).await;
-                return Ok(ending(link, open, refusal(&error).map(Content::Kernel)));
+                let page = page::refusal(&head, &error).map(|page| page.map(Content::Axum));
+                return Ok(ending(link, open, page.unwrap_or_else(|| refusal(&error).map(Content::Kernel))));
             }
         };
         let (body, verdict) = match upload::receive(&head, incoming, self.terms(&found)).await {

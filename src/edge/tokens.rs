@@ -1,12 +1,13 @@
-//! `/api/host/tokens`: list, add and revoke tokens; and `/sign-in/{code}`, which turns a code into a cookie.
+//! `/api/host/tokens`: list, add and revoke tokens; `/api/host/sign-in`, which makes a code, and `/sign-in/{code}`, which
+//! turns it into a cookie.
 //!
-//! That only the scope `admin` comes here is the gate's work; that nobody gives away more than they have is ours.
+//! That only the scope `admin` comes to the tokens is the gate's work; that nobody gives away more than they have is ours.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderValue, Method, StatusCode};
@@ -18,7 +19,7 @@ use crate::edge::answer::{json, kept, named, whole};
 use crate::edge::failure::Failure;
 use crate::edge::page::no_sign_in;
 use crate::edge::parts::Parts;
-use crate::kernel::auth::{OWNER, Scope, Scopes, TokenRecord};
+use crate::kernel::auth::{LOCAL, OWNER, Scope, Scopes, TokenRecord};
 use crate::kernel::call::Caller;
 
 /// The routes of tokens and of sign-in.
@@ -26,6 +27,7 @@ pub fn router() -> Router<Parts> {
     Router::new()
         .route("/api/host/tokens", get(list).post(add))
         .route("/api/host/tokens/{name}", delete(revoke))
+        .route("/api/host/sign-in", post(offer_sign_in))
         .route("/sign-in/{code}", get(sign_in))
 }
 
@@ -74,6 +76,16 @@ async fn revoke(State(parts): State<Parts>, path: Result<Path<String>, PathRejec
     let name = named(path)?;
     kept(move || parts.auth.revoke(&name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /api/host/sign-in`: `{"path"}`, of a link that signs a browser in as who asks, once, within ten minutes.
+async fn offer_sign_in(State(parts): State<Parts>, Extension(caller): Extension<Caller>) -> Result<Response, Failure> {
+    if caller.principal.name() == LOCAL {
+        let message = "without a token there is nobody to sign in: ask with one";
+        return Err(Error::new(Kind::Denied, message).into());
+    }
+    let code = parts.auth.offer_sign_in(caller.principal)?;
+    Ok(json(StatusCode::CREATED, &object!({ "path": format!("/sign-in/{code}") })))
 }
 
 async fn sign_in(

@@ -112,7 +112,7 @@ impl Approvals {
             return Err(Error::new(Kind::Busy, message));
         }
         let filed = OffsetDateTime::now_utc();
-        let url: Arc<str> = format!("{url}/api/host/approvals/{id}").into();
+        let url: Arc<str> = format!("{url}/approvals/{id}").into();
         let question = Arc::new(question);
         let approval =
             Approval { id: id.clone(), question, filed, lapses: filed + limits.time, state: State::Pending, url };

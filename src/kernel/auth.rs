@@ -77,6 +77,7 @@ struct Shared {
 struct Code {
     digest: Digest,
     until: Instant,
+    principal: Principal,
 }
 
 struct Visit {
@@ -172,14 +173,14 @@ impl Auth {
         valid.then(|| visit.principal.clone())
     }
 
-    /// A code that signs a browser in as the owner, once, within ten minutes.
+    /// A code that signs a browser in as that principal, once, within ten minutes.
     ///
     /// # Errors
     /// `Internal`: the system gives no random bytes.
-    pub fn offer_sign_in(&self) -> Result<String> {
+    pub fn offer_sign_in(&self, principal: Principal) -> Result<String> {
         let code = random_text()?;
-        let mut codes = locked(&self.shared.codes);
-        push(&mut codes, Code { digest: digest_of(code.as_bytes()), until: Instant::now() + SIGN_IN_TIME }, CODES);
+        let kept = Code { digest: digest_of(code.as_bytes()), until: Instant::now() + SIGN_IN_TIME, principal };
+        push(&mut locked(&self.shared.codes), kept, CODES);
         Ok(code)
     }
 
@@ -193,15 +194,15 @@ impl Auth {
         let found = {
             let mut codes = locked(&self.shared.codes);
             let place = codes.iter().position(|code| same(&code.digest, &digest));
-            place.map(|place| codes.remove(place)).filter(|code| code.until > Instant::now())
+            place.map(|place| codes.remove(place))
         };
-        if found.is_none() {
-            let message = "this sign-in link is unknown, was used, or is older than ten minutes: start the \
-                           host again for a new one";
+        let found = found.filter(|code| code.until > Instant::now() && !code.principal.is_revoked());
+        let Some(Code { principal, .. }) = found else {
+            let message = "this sign-in link is unknown, was used, or is older than ten minutes: `plugbay sign-in` prints \
+                           a new one";
             return Err(Error::new(Kind::Unauthenticated, message));
-        }
-        let visit =
-            Visit { digest: digest_of(id.as_bytes()), until: Instant::now() + SESSION_TIME, principal: self.owner() };
+        };
+        let visit = Visit { digest: digest_of(id.as_bytes()), until: Instant::now() + SESSION_TIME, principal };
         let mut sessions = locked(&self.shared.sessions);
         sessions.retain(|visit| visit.until > Instant::now() && !visit.principal.is_revoked());
         push(&mut sessions, visit, SESSIONS);
@@ -256,7 +257,7 @@ impl Auth {
     }
 
     /// Takes a token back: its sockets close at once. The owner's is replaced by a new one in the file `token`, which
-    /// also ends every session. Blocks until it is on the disk.
+    /// also ends its sessions. Blocks until it is on the disk.
     ///
     /// # Errors
     /// `NotFound`: nobody has that name. `Unavailable`: it cannot be written; then nothing has changed.
@@ -287,7 +288,6 @@ impl Auth {
         hold(&mut new.holders, digest_of(new.owner.as_bytes()), Principal::new(OWNER, Scopes::ALL));
         self.shared.tokens.store(Arc::new(new));
         old.cancel(OWNER);
-        locked(&self.shared.codes).clear();
         Ok(())
     }
 

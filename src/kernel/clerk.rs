@@ -1,6 +1,7 @@
 //! The channel `approvals` of `/ws`: who may answer is told of each approval, and answers here.
 
 use serde::Deserialize;
+use serde::de::IntoDeserializer;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Duration, MissedTickBehavior, interval};
@@ -50,6 +51,18 @@ pub enum Word {
     Always,
     /// It may not.
     Deny,
+}
+
+impl Word {
+    /// Reads the word.
+    ///
+    /// # Errors
+    /// `Invalid`: it is another.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| {
+            Error::new(Kind::Invalid, format!("a decision is \"once\", \"always\" or \"deny\": {error}"))
+        })
+    }
 }
 
 /// One rule or several.

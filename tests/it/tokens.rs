@@ -172,7 +172,7 @@ async fn a_token_that_has_expired_is_refused_and_wakes_who_waits_for_it() {
 #[tokio::test]
 async fn a_sign_in_link_works_once_and_a_look_at_it_does_not_use_it_up() {
     let host = Host::start().await;
-    let code = host.parts.auth.offer_sign_in().unwrap();
+    let code = host.parts.auth.offer_sign_in(host.parts.auth.owner()).unwrap();
     let link = format!("/sign-in/{code}");
     assert_eq!(host.ask(&format!("HEAD {link}"), &[], "").await.status, 204);
     let reply = host.get(&link, &[]).await;
@@ -225,7 +225,7 @@ async fn a_cookie_counts_only_for_the_hosts_own_pages() {
 
 /// Signs in as the owner; the header line of the cookie.
 async fn sign_in(host: &Host) -> String {
-    let code = host.parts.auth.offer_sign_in().unwrap();
+    let code = host.parts.auth.offer_sign_in(host.parts.auth.owner()).unwrap();
     let reply = host.get(&format!("/sign-in/{code}"), &[]).await;
     let cookie = reply.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     format!("Cookie: other=1; {cookie}; more=2")
