@@ -30,15 +30,15 @@ mod _core {
     use crate::engine::python::errand::{Errands, Ticket};
     #[pymodule_export]
     use crate::engine::python::face::{
-        channels, errors, facades, generation, invoke, loader_given_up, log, mounts, plugins, provider_tools, record,
-        refuse, reset, routes, search_tools, tools, withdraw,
+        channels, errors, facades, generation, invoke, loader_given_up, log, mounts, pass_over, passed_over, plugins,
+        provider_tools, record, refuse, reset, routes, search_tools, tools, withdraw,
     };
     #[pymodule_export]
     use crate::engine::python::handlers::ToolContext;
     #[pymodule_export]
     use crate::engine::python::json_text::plain_json;
     #[pymodule_export]
-    use crate::engine::python::offline::{list_secrets, manifest_notes, remove_secret, set_secret};
+    use crate::engine::python::offline::{list_secrets, manifest_notes, remove_secret, set_secret, switched_off};
     #[pymodule_export]
     use crate::engine::python::relay::Relay;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.from_thread
@@ -10,6 +11,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from kit import PATIENCE_S, Told, happened, mounted, wire
+from served import Served, write_plugin
 
 from plugbay.testing import RunningHost, running_host
 
@@ -135,6 +137,35 @@ def test_what_a_function_raises_is_answered_and_the_next_call_is_not_disturbed(e
     with running_host(mounted(app), log_level="off") as host:
         assert host.http.get(f"{HERE}/").status_code == status
         assert host.http.get(f"{HERE}/").json() == "good"
+
+
+FAILING = """
+from typing import Annotated
+from fastapi import APIRouter, Depends
+
+router = APIRouter()
+
+
+def step() -> None:
+    raise ValueError("wrong in a step")
+
+
+@router.get("/")
+async def answer(found: Annotated[None, Depends(step)]) -> None:
+    pass
+
+
+def setup(host):
+    host.add_router(router)
+"""
+
+
+def test_the_log_says_in_which_line_a_function_failed(home: Path, tmp_path: Path) -> None:
+    write_plugin(tmp_path / "plugins", "failing", FAILING)
+    with Served(home, plugins=tmp_path / "plugins").ready() as served, served.client() as client:
+        assert client.get("/api/plugins/failing/").status_code == 500
+        assert served.stop() == 0
+        assert served.log.count('raise ValueError("wrong in a step")') == 1
 
 
 def test_a_client_that_leaves_waits_for_no_function_and_its_thread_is_known_to_be_stuck() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import anyio
@@ -32,6 +33,7 @@ def setup(host: PluginHost) -> None:
 
     path = {"path": {"type": "string"}}
     host.add_agent_tool(AgentTool("remove", "", remove, path, ["path"], side_effect=True, specifier_template="{path}"))
+    host.add_agent_tool(AgentTool("deep", "", lambda args: reduce(lambda inner, _: [inner], range(130), [])))
     # A result that says one thing to who checks it and another to who reads it.
     promised = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
     host.add_agent_tool(AgentTool("says", "", lambda args: {NAMES[0]: '{"a":1}'}, output_schema=promised))
@@ -93,6 +95,42 @@ def test_a_tool_gets_no_other_arguments_than_the_gate_has_seen(
     removed.clear()
     assert "/safe" in door(host, '{"path":"/safe"}')
     assert removed == ["/safe"]
+
+
+def test_what_rmcp_would_read_as_another_value_is_refused_and_recorded(host: RunningHost) -> None:
+    answer = json.loads(over_rmcp(host, f'{{"path": {{"{NAMES[1]}": "1"}}}}'))
+    assert "$serde_json::private::" in answer["error"]["message"]
+    assert answer["error"]["data"] == {"code": "invalid"}
+    (record,) = host.http.get("/api/host/audit?limit=1").json()["records"]
+    found = {name: record[name] for name in ("door", "tool", "outcome", "code")}
+    assert found == {"door": "mcp", "tool": "remove", "outcome": "refused", "code": "invalid"}
+
+
+def levels(value: Any) -> int:
+    """How many levels a JSON value has."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(levels, inner), default=0)
+
+
+@pytest.mark.parametrize("door", [over_http, over_ws, over_mcp, over_rmcp])
+def test_arguments_of_more_levels_than_all_readers_take_reach_no_tool_and_no_record(
+    host: RunningHost, door: Callable[[RunningHost, str], str]
+) -> None:
+    removed.clear()
+    nested = "[]"
+    for _ in range(3):
+        nested = "[" * 60 + json.dumps({NAMES[0]: nested}) + "]" * 60
+    for text in (f'{{"path":"/safe","x":{nested}}}', f'{{"path":"/safe","x":{"[" * 130}{"]" * 130}}}'):
+        door(host, text)
+    (record,) = host.http.get("/api/host/audit?limit=1").json()["records"]
+    assert levels(record) < 130
+    assert set(removed) <= {"/safe"}
+
+
+def test_a_result_of_more_levels_than_all_readers_take_is_its_tools_failure(host: RunningHost) -> None:
+    answer = host.http.post("/api/host/tools/deep")
+    assert answer.json()["code"] == "plugin"
+    assert "127 levels" in answer.json()["detail"]
 
 
 def test_a_result_is_what_was_checked(host: RunningHost) -> None:

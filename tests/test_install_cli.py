@@ -106,8 +106,62 @@ def test_a_python_plugin_that_is_switched_off_is_not_loaded_by_the_next_host(hom
     assert answers() == 404
     assert plugbay("enable", "greets").returncode == 0
     assert answers() == 200
-    (home / "plugins.json").write_text("{")
-    assert answers() == 404, "nothing is loaded by accident"
+    for unusable in (
+        "{",
+        '{"version": 2, "plugins": {}}',
+        '{"version": 1, "plugins": {"x": {"enabled": true, "y": 1}}}',
+    ):
+        (home / "plugins.json").write_text(unusable)
+        with Served(home).ready() as host, host.client() as client:
+            assert client.get("/api/plugins/greets/").status_code == 404, "nothing is loaded by accident"
+            (error,) = client.get("/api/host/errors").json()["errors"]
+            assert "plugins.json cannot be used" in error["message"] and "none of home/plugins" in error["message"]
+
+
+HALF = "raise SystemExit('imported')\n"
+
+
+def test_what_is_switched_off_is_listed_and_nothing_of_it_is_imported(home: Path, tmp_path: Path) -> None:
+    page = {"name": "page", "displayName": "Page", "version": "1.0.0", "entry": "index.html"}
+    folders = {
+        "both": {**files_of(id="both"), "__init__.py": HALF},
+        "page": {"manifest.json": json.dumps(page), "index.html": "hi", "__init__.py": HALF},
+        "greets": {"__init__.py": GREETS},
+    }
+    for name, files in folders.items():
+        assert plugbay("install", write(tmp_path / name, files), "--yes").returncode == 0
+        # Another case is the same plugin.
+        assert plugbay("disable", name.upper()).returncode == 0
+    with Served(home).ready() as host, host.client() as client:
+        rows = {row["id"]: row for row in client.get("/api/host/plugins").json()["plugins"]}
+        states = {"both": "stopped", "page": "disabled", "greets": "disabled"}
+        assert {id: row["state"] for id, row in rows.items()} == states
+        assert client.get("/api/host/plugins/greets").json() == rows["greets"]
+        assert client.get("/api/host/errors").json()["errors"] == []
+        assert client.get("/api/plugins/page/assets/index.html").status_code == 404
+        assert "disabled" in plugbay("plugins").stdout
+        assert plugbay("uninstall", "greets", "--yes").returncode == 0
+        assert client.get("/api/host/plugins/greets").status_code == 404
+    listed = plugbay("plugins")
+    assert "imported" not in listed.stdout + listed.stderr
+    assert listed.stdout.count("disabled") == 1, "a server is in no state where no host runs"
+
+
+def test_a_plugin_that_fails_can_be_switched_off(home: Path, tmp_path: Path) -> None:
+    broken = GREETS.replace("host.add_router(router)", "raise RuntimeError('broken')")
+    assert plugbay("install", write(tmp_path / "greets", {"__init__.py": broken}), "--yes").returncode == 0
+    with Served(home).ready():
+        assert "broken" in plugbay("plugins").stderr
+        assert plugbay("disable", "greets").stdout == "disabled greets, for the next start of a host\n"
+    with Served(home).ready() as host, host.client() as client:
+        assert client.get("/api/host/errors").json()["errors"] == []
+
+
+def test_a_server_is_stopped_whatever_case_its_id_is_given_in(home: Path, tmp_path: Path) -> None:
+    assert plugbay("install", write(tmp_path / "demo", files_of()), "--yes").returncode == 0
+    with Served(home).ready() as host, host.client() as client:
+        assert plugbay("disable", "DEMO").stdout == "disabled DEMO\n"
+        assert client.get("/api/host/plugins/demo").json()["state"] == "stopped"
 
 
 def test_nothing_is_installed_that_nobody_has_confirmed(home: Path, tmp_path: Path) -> None:

@@ -110,8 +110,6 @@ CALLS: list[tuple[str, Any]] = [
     ("forbidden", {}),
     ("nothing", {}),
     ("not a name", {}),
-    ("echo", {"text": "hi", "more": {"$serde_json::private::RawValue": "{}"}}),
-    ("echo", {"$serde_json::private::RawValue": '{"text":"hi"}'}),
 ]  # fmt: skip
 
 
@@ -120,6 +118,13 @@ def test_a_plain_call_is_answered_as_any_other(host: RunningHost, name: str, arg
     plain, other = answered(host, name, arguments)
     assert plain == other
     assert plain[0] == 200
+
+
+def test_what_rmcp_would_misread_is_passed_on_as_it_is_or_refused(host: RunningHost) -> None:
+    arguments = {"more": {"$serde_json::private::RawValue": "{}"}, "text": "hi"}
+    plain, other = (json.loads(body) for _, _, body in answered(host, "echo", arguments))
+    assert plain["result"]["structuredContent"] == arguments
+    assert "$serde_json::private::" in other["error"]["message"]
 
 
 @pytest.mark.parametrize("id", [0, -3, 2**53, "a", "", 'é"'])

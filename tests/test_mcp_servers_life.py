@@ -189,3 +189,36 @@ def test_no_value_of_a_variable_stands_in_a_log_or_an_error(home: Path, tmp_path
         assert "far" in served.log and "/no/such/program" in told
         assert secret not in served.log + told
         assert key not in served.log + told
+
+
+DEEP = """
+import json, sys
+
+name = "$serde_json::private::RawValue"
+deep = "[]"
+for _ in range(3):
+    deep = "[" * 60 + json.dumps({name: deep}) + "]" * 60
+answers = {
+    "initialize": '{"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, '
+    '"serverInfo": {"name": "deep", "version": "1"}}',
+    "tools/list": '{"tools": [{"name": "flat", "inputSchema": {"type": "object"}}, '
+    '{"name": "deep", "inputSchema": {"type": "object", "properties": {"p": {"default": ' + deep + "}}}}]}",
+    "tools/call": '{"content": [], "structuredContent": {"a": ' + deep + "}}",
+}
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") in answers:
+        text = '{"jsonrpc": "2.0", "id": %s, "result": %s}'
+        print(text % (json.dumps(message["id"]), answers[message["method"]]), flush=True)
+"""
+
+
+def test_what_cannot_be_read_back_is_neither_offered_nor_passed_on(tmp_path: Path) -> None:
+    server = tmp_path / "deep.py"
+    server.write_text(DEEP)
+    with mounting(command=sys.executable, args=[str(server)]) as host:
+        names = [tool["name"] for tool in host.http.get("/api/host/tools").json()["tools"]]
+        assert "out.flat" in names and "out.deep" not in names
+        assert any("127 levels" in error.message for error in host.registry.errors)
+        code, detail = call(host, "out.flat")
+        assert code == "upstream" and "127 levels" in detail

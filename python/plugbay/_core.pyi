@@ -29,6 +29,8 @@ __all__ = [
     "log",
     "manifest_notes",
     "mounts",
+    "pass_over",
+    "passed_over",
     "plain_json",
     "plugins",
     "provider_tools",
@@ -40,6 +42,7 @@ __all__ = [
     "rules_of_settings",
     "search_tools",
     "set_secret",
+    "switched_off",
     "tools",
     "withdraw",
 ]
@@ -62,6 +65,10 @@ class Draft:
     @property
     def id(self) -> str:
         """The plugin's id."""
+
+    @property
+    def has_server(self) -> bool:
+        """Whether its ``manifest.json`` names a server."""
 
     def add_child(self, folder: str | PathLike[str]) -> None:
         """Add the other half of the plugin, the child process that ``manifest.json`` in ``folder`` describes."""
@@ -154,6 +161,12 @@ def errors() -> list[tuple[str, str | None, str, str, str, str | None, str]]:
 def plugins() -> list[tuple[str, str, str, str, str, str, str]]:
     """``(id, name, version, description, host_api, source, engine)`` in the order of commit."""
 
+def pass_over(id: str, source: str) -> None:
+    """Keep that a plugin was not loaded, because it is switched off."""
+
+def passed_over() -> list[tuple[str, str]]:
+    """The plugins that were not loaded because they are switched off: ``(id, source)``."""
+
 def tools() -> list[dict[str, Any]]:
     """``name, plugin, description, parameters, output, side_effect, specifier_template, fingerprint, group,
     timeout_s, max_concurrency``, by name; ``parameters`` and ``output`` are JSON text."""
@@ -170,6 +183,12 @@ def manifest_notes(folder: str | PathLike[str]) -> list[str]:
 
 def list_secrets(home: str, plugin: str) -> list[str]:
     """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""
+
+def switched_off(home: str | PathLike[str]) -> list[str]:
+    """The plugins in the folder ``plugins`` of a home folder that are switched off, by id.
+
+    Raises ``UnavailableError`` when that cannot be told: then all are.
+    """
 
 def set_secret(home: str, plugin: str, name: str, value: str) -> None:
     """Keep a secret in a home folder, without a host. Raises ``InvalidError`` for a bad name or value."""

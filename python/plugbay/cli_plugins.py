@@ -115,7 +115,7 @@ def _switch(plugin: str, word: str, url: str | None) -> None:
         client.post(f"{_path(plugin)}/{word}", {}, timeout_s=_START_S)
         plugins = client.get("/api/host/plugins")["plugins"]
     # A plugin without a server is in the host's process for as long as that runs.
-    counts_now = starts and any(row["id"] == plugin and row["server"] is not None for row in plugins)
+    counts_now = starts and any(row["id"].lower() == plugin.lower() and row["server"] is not None for row in plugins)
     click.echo(f"{word}d {plugin}" if counts_now else f"{word}d {plugin}, for the next start of a host")
 
 

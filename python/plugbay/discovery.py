@@ -6,7 +6,6 @@ Bundled packages, installed ones, folders, entry points. What cannot be looked a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+from plugbay.errors import UnavailableError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -43,11 +44,23 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A folder with ``manifest.json``: a plugin that is a process; ``half`` is the Python package that it is, too."""
+    """A folder with ``manifest.json``: a plugin that is a process; ``half`` is the Python package that it is, too.
+
+    One that is switched off is known, and nothing of it runs.
+    """
 
     source: str
     folder: Path
     half: Module | None
+    is_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """An installed plugin that the operator has switched off."""
+
+    source: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +73,15 @@ class Failure:
     message: str
 
 
-Found = Module | Installed | Child | Failure
+Found = Module | Installed | Child | Off | Failure
 
 
 def discover(home: Path, folders: Sequence[Path]) -> Iterator[Found]:
     """All plugins, in the order in which they are loaded; each as it is reached, so that a failure holds up nothing."""
     yield from _in_folder(BUNDLED, bundled=True)
     if (home / "plugins").is_dir():
-        is_off = _switched_off(home)
-        # The core sees to those that have a server.
-        yield from (each for each in in_folder(home / "plugins") if not (isinstance(each, Module) and is_off(each)))
+        is_off = _switches(home)
+        yield from (_if_on(each, is_off) for each in in_folder(home / "plugins"))
     seen: set[str] = set()
     for folder in folders:
         where = os.path.realpath(folder)
@@ -79,16 +91,25 @@ def discover(home: Path, folders: Sequence[Path]) -> Iterator[Found]:
     yield from entry_points()
 
 
-def _switched_off(home: Path) -> Callable[[Module], bool]:
+def _switches(home: Path) -> Callable[[str], bool]:
     """Whether the operator has switched an installed plugin off; each is where the switches cannot be read."""
+    from plugbay import _core
+
     try:
-        switches = json.loads((home / "plugins.json").read_text(encoding="utf-8"))["plugins"]
-        off = {name for name, switch in switches.items() if switch["enabled"] is not True}
-    except FileNotFoundError:
-        off = set()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return lambda module: module.is_package
-    return lambda module: module.is_package and module.path.parent.name in off
+        off = set(_core.switched_off(home))
+    except UnavailableError:  # the host records it
+        return lambda id: True
+    return off.__contains__
+
+
+def _if_on(found: Found, is_off: Callable[[str], bool]) -> Found:
+    """What was found, or that it is switched off. What is installed lies in a folder that has its id for a name."""
+    match found:
+        case Module(is_package=True) if is_off(found.path.parent.name):
+            return Off(found.source, found.path.parent.name)
+        case Child() if is_off(found.folder.name):
+            return Child(found.source, found.folder, None, is_off=True)
+    return found
 
 
 def folders_of_environment() -> list[Path]:

@@ -25,6 +25,10 @@ def plugins_here() -> list[Row]:
         {"id": id, "name": name, "version": version, "kind": engine, "state": "loaded", "source": source, "error": None}
         for id, name, version, _description, _host_api, source, engine in _core.plugins()
     ]
+    rows += [
+        {"id": id, "name": id, "version": None, "kind": "python", "state": "disabled", "source": source, "error": None}
+        for id, source in _core.passed_over()
+    ]
     return rows + [failed_row(error) for error in errors_here()]
 
 

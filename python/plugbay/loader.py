@@ -21,7 +21,7 @@ from typing import Any
 from plugbay import _core
 from plugbay import fastapi as fastapi_caches
 from plugbay._thread import GivenUpError, JobError, LoaderThread
-from plugbay.discovery import BUNDLED, Child, Failure, Found, Installed, Module
+from plugbay.discovery import BUNDLED, Child, Failure, Found, Installed, Module, Off
 from plugbay.errors import InvalidError, PlugbayError
 from plugbay.host import BackendPlugin, PluginHost
 from plugbay.lifespan import Lifespan
@@ -88,6 +88,8 @@ def load(found: Iterable[Found | Given], hook_time_s: float = HOOK_TIME_S, *, fa
             for each in found:
                 if isinstance(each, Failure):
                     _core.record(each.source, None, each.stage, each.code, each.message, None)
+                elif isinstance(each, Off):
+                    _core.pass_over(each.id, each.source)
                 elif all(loaded.source != each.source for loaded in _loaded.values()):
                     if not isinstance(each, Child):
                         _load(each, thread, hook_time_s, fast_routes)
@@ -117,6 +119,10 @@ def _load_child(found: Child) -> None:
     attempt = _Attempt(found.source, "read")
     try:
         draft = _core.Draft.of_child(found.source, found.folder)
+        if found.is_off and not draft.has_server:
+            _core.pass_over(draft.id, found.source)
+            draft.close()
+            return
         attempt.plugin, attempt.stage = draft.id, "commit"
         draft.commit()
         _loaded[draft.id] = _Loaded(attempt.source, [], [])

@@ -3,12 +3,16 @@
 use std::fmt;
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Kind, Result};
+
+/// JSON of more levels than this is refused: readers differ in how many they take.
+const LEVELS: usize = 127;
 
 /// One JSON value (RFC 8259) as UTF-8 text. Cloning is cheap: the bytes are shared.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,13 +25,23 @@ impl Json {
     /// Checks that `text` is one JSON value.
     ///
     /// # Errors
-    /// `Malformed`: it is not; the message says where.
+    /// `Malformed`: it is not, and the message says where; or it has more than 127 levels.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
         match serde_json::from_slice::<&RawValue>(&text) {
+            Ok(_) if is_too_deep(&text) => Err(Error::new(Kind::Malformed, TOO_DEEP)),
             Ok(_) => Ok(Self(text)),
             Err(error) => Err(Error::new(Kind::Malformed, format!("expected JSON, found {error}"))),
         }
+    }
+
+    /// Writes a value that came from outside.
+    ///
+    /// # Errors
+    /// `Malformed`: it has more than 127 levels.
+    pub fn written(value: &Value) -> Result<Self> {
+        let json = Self::of(value);
+        if is_too_deep(&json.0) { Err(Error::new(Kind::Malformed, TOO_DEEP)) } else { Ok(json) }
     }
 
     /// A value that a parser has found inside `within`; it must point into it.
@@ -61,8 +75,61 @@ impl Json {
     }
 
     /// The value, parsed anew. Numbers beyond 64 bits lose digits here; the text keeps them.
-    pub fn value(&self) -> Value {
-        read(&self.0).unwrap_or(Value::Null)
+    ///
+    /// # Errors
+    /// `Malformed`: it cannot be read, as when it has more than 127 levels.
+    pub fn value(&self) -> Result<Value> {
+        read(&self.0).map_err(|error| Error::new(Kind::Malformed, format!("the value cannot be read: {error}")))
+    }
+}
+
+const TOO_DEEP: &str = "the value has more than 127 levels, one in another: make it flatter";
+
+/// Whether JSON text has more levels than are taken.
+pub fn is_too_deep(text: &[u8]) -> bool {
+    if memchr::memchr2_iter(b'[', b'{', text).nth(LEVELS).is_none() {
+        return false;
+    }
+    let (mut level, mut at) = (0_usize, 0);
+    while let Some(found) = text[at..].iter().position(|byte| matches!(byte, b'"' | b'[' | b'{' | b']' | b'}')) {
+        at += found;
+        match text[at] {
+            b'"' => at = end_of_string(text, at) - 1,
+            b'[' | b'{' => level += 1,
+            _ => level = level.saturating_sub(1),
+        }
+        if level > LEVELS {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Where a string that begins at `at` ends: one beyond its last quotation mark, or the end of the text.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    at += 1;
+    while let Some(byte) = text.get(at).filter(|byte| **byte != b'"') {
+        at += if *byte == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(text.len())
+}
+
+/// The beginning of the names by which `serde_json`'s own way of reading takes an object for another value.
+const MISREAD: &str = "$serde_json::private::";
+
+/// Whether JSON text holds an object that `serde_json`'s own way of reading takes for another value.
+pub fn is_misread(text: &[u8]) -> bool {
+    // Without an escape the name stands there as it is.
+    let may = [&b"serde_json"[..], b"\\u"].iter().any(|part| memmem::find(text, part).is_some());
+    may && read(text).is_ok_and(|value| has_misread(&value))
+}
+
+fn has_misread(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_misread),
+        Value::Object(members) => members.iter().any(|(name, value)| name.starts_with(MISREAD) || has_misread(value)),
+        _ => false,
     }
 }
 
@@ -150,13 +217,7 @@ pub fn wide_integer(text: &[u8]) -> Option<&str> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
-            b'"' => {
-                at += 1;
-                while let Some(byte) = text.get(at).filter(|byte| **byte != b'"') {
-                    at += if *byte == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
+            b'"' => at = end_of_string(text, at),
             b'-' | b'0'..=b'9' => {
                 let rest = &text[at..];
                 let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
@@ -218,6 +279,29 @@ mod tests {
         let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(read(deep(127).as_bytes()).is_ok());
         assert!(read(deep(128).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_too_deep_to_be_read_is_no_json_of_ours() {
+        let deep = |levels: usize| format!("{}\"[[{{\\\"\"{}", "[".repeat(levels), "]".repeat(levels));
+        let wide = format!("[{}]", vec!["[{}]"; 1000].join(","));
+        for (text, is_deep) in [(deep(127), false), (deep(128), true), (deep(100_000), true), (wide, false)] {
+            assert_eq!(is_too_deep(text.as_bytes()), is_deep);
+            assert_eq!(Json::parse(text.clone()).is_err(), is_deep);
+            assert_eq!(read(text.as_bytes()).is_err(), is_deep);
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_misread_is_found_however_its_name_is_written() {
+        for (text, found) in [
+            (r#"{"$serde_json::private::RawValue": "[1]"}"#, true),
+            (r#"[{"a": {"\u0024serde_js\u006fn::private::RawValue": "[1]"}}]"#, true),
+            (r#"{"a": "$serde_json::private::RawValue", "b": "\u00e9"}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(is_misread(text.as_bytes()), found, "{text}");
+        }
     }
 
     #[test]

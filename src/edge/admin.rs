@@ -69,6 +69,7 @@ async fn plugins(State(parts): State<Parts>) -> Response {
     let snapshot = parts.registry.snapshot();
     let mut list: Vec<Value> = snapshot.plugins().iter().map(|plugin| running(plugin, &parts)).collect();
     list.extend(failed(&parts.registry).iter().map(failure));
+    list.extend(parts.registry.passed_over().iter().map(idle));
     json(StatusCode::OK, &object!({"plugins": list}))
 }
 
@@ -86,6 +87,7 @@ async fn plugin(
         let failed = failed(&parts.registry);
         failed.iter().find(|error| error.plugin.as_deref() == Some(&*id)).map(failure)
     });
+    let found = found.or_else(|| parts.registry.passed_over().iter().find(|(idle, _)| *idle == id).map(idle));
     let found = found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no plugin {id:?}")))?;
     Ok(json(StatusCode::OK, &found))
 }
@@ -230,7 +232,22 @@ fn failure(error: &PluginError) -> Value {
         "kind": null,
         "state": "failed",
         "error": {"stage": error.stage, "code": error.code, "message": error.message},
+        "server": null,
         "source": error.source,
+    })
+}
+
+/// An installed plugin that was not loaded, because it is switched off.
+fn idle((id, source): &(String, String)) -> Value {
+    object!({
+        "id": id,
+        "name": id,
+        "version": null,
+        "kind": "python",
+        "state": "disabled",
+        "error": null,
+        "server": null,
+        "source": source,
     })
 }
 

@@ -84,8 +84,8 @@ async fn write(parts: &Parts, snapshot: &Snapshot) -> Bytes {
             name: tool.name.as_str().to_owned(),
             plugin: tool.plugin.manifest.id.as_str().to_owned(),
             description: tool.description.to_string(),
-            parameters: tool.parameters.text().value(),
-            output: tool.output.as_ref().map(|schema| schema.text().value()),
+            parameters: tool.parameters.value().clone(),
+            output: tool.output.as_ref().map(|schema| schema.value().clone()),
         })
         .collect();
     Json::of(&merge(documents.into_iter().flatten().collect(), &tools)).bytes()
@@ -99,7 +99,7 @@ async fn read(parts: &Parts, mount: &Offered<Mount>) -> Option<Document> {
     let answer = tokio::time::timeout(limit, handler.read(Json::of(&Map::new()))).await;
     let content = match answer {
         Ok(Ok(json)) => match json.value() {
-            Value::Object(content) => Ok(content),
+            Ok(Value::Object(content)) => Ok(content),
             _ => Err(Error::new(Kind::Plugin, "its OpenAPI document is not a JSON object")),
         },
         Ok(Err(error)) => Err(error),

@@ -20,8 +20,8 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
 
-use crate::base::error::Error;
-use crate::base::json::{read, wide_integer};
+use crate::base::error::{Error, Kind};
+use crate::base::json::{is_misread, read, wide_integer};
 use crate::base::shutdown::Shutdown;
 use crate::edge::answer::{broken, json};
 use crate::edge::caller::without_scope;
@@ -97,6 +97,13 @@ async fn answer(
     endpoint.sessions.check(&head.headers, &caller)?;
     if let Some(answer) = endpoint.answer_plainly(&head, &body, &caller).await {
         return Ok(answer);
+    }
+    if is_misread(&body) {
+        // What `rmcp` would hand on is not what the client wrote.
+        let message = "the message holds an object with a name that begins with \"$serde_json::private::\", which is not \
+                       taken here: send it in another form";
+        let error = Error::new(Kind::Invalid, message);
+        return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, error)));
     }
     let request = Request::from_parts(head, AxumBody::from(body));
     let (is_get, is_delete) = (request.method() == Method::GET, request.method() == Method::DELETE);

@@ -151,8 +151,8 @@ fn tool(tool: &contribution::Tool) -> Tool {
 
 /// A schema as MCP has it, an object; the schema `true` is the empty one.
 fn object(schema: &contribution::Schema) -> JsonObject {
-    match schema.text().value() {
-        Value::Object(object) => object,
+    match schema.value() {
+        Value::Object(object) => object.clone(),
         _ => JsonObject::new(),
     }
 }

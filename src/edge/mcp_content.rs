@@ -35,7 +35,10 @@ pub enum Promise {
 /// A tool without an output schema may return the blocks themselves, `{"content": [{"type": "image", …}, …]}`; beside
 /// them may stand `structuredContent`.
 pub fn result(result: &Json, promise: Promise, era: Era) -> CallToolResult {
-    let value = result.value();
+    let value = match result.value() {
+        Ok(value) => value,
+        Err(error) => return failure(&error, promise),
+    };
     match (wide_integer(result.as_bytes()), promise) {
         (None, _) => {}
         // Only the text has all its digits.
@@ -95,7 +98,7 @@ pub fn failed(code: &str, message: &str, promise: Promise) -> CallToolResult {
 
 /// A resource's content: a text, `{"blob": BASE64}` (what bytes become), or any other JSON value as its text.
 pub fn resource(content: &Json, uri: &str, mime_type: Option<&str>) -> ReadResourceResult {
-    let value = content.value();
+    let value = content.value().unwrap_or_default();
     let (contents, usual) = match &value {
         Value::String(text) => (ResourceContents::text(text, uri), "text/plain"),
         Value::Object(object) if object.len() == 1 && object.get("blob").is_some_and(Value::is_string) => {
@@ -112,7 +115,7 @@ pub fn resource(content: &Json, uri: &str, mime_type: Option<&str>) -> ReadResou
 /// # Errors
 /// `Plugin`: it is none of these.
 pub fn prompt(content: &Json, description: &str) -> Result<GetPromptResult> {
-    let messages = match content.value() {
+    let messages = match content.value()? {
         Value::Array(list) => list.iter().map(message).collect::<Option<Vec<_>>>(),
         one => message(&one).map(|message| vec![message]),
     };

@@ -114,9 +114,10 @@ impl Handler {
             _ => Some(self.shared.wait),
         };
         let patience = Patience { most, notice: Some(notice) };
+        let arguments = Arguments::of(request.arguments.unwrap_or_default());
         let call = ToolCall {
             tool,
-            arguments: Arguments::of(request.arguments.unwrap_or_default()),
+            arguments: arguments.map_err(|error| self.misfit(caller, &request.name, error))?,
             principal: caller.principal.clone(),
             door: Door::Mcp,
             progress,

@@ -15,7 +15,8 @@ use rmcp::model::{
 };
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::base::json::Json;
 use crate::kernel::call::Arguments;
@@ -81,7 +82,8 @@ struct Message<'a> {
 #[serde(deny_unknown_fields)]
 struct Params<'a> {
     name: &'a str,
-    arguments: Map<String, Value>,
+    #[serde(borrow)]
+    arguments: &'a RawValue,
     #[serde(borrow, rename = "_meta")]
     meta: Object<Meta<'a>>,
 }
@@ -115,7 +117,9 @@ impl PlainCall {
             && !name.starts_with(ENCODED)
             && !headers.keys().any(|name| name.as_str().starts_with(PARAMETER));
         let capabilities = serde_json::from_value(meta.capabilities).ok().filter(|_| is_plain)?;
-        Some(Self { id, name: name.to_owned(), arguments: Arguments::of(arguments), capabilities })
+        // Not as rmcp reads it: an object of a certain name would become another value.
+        let arguments = Arguments::parse(Json::found(body, arguments).bytes()).ok()?;
+        Some(Self { id, name: name.to_owned(), arguments, capabilities })
     }
 }
 

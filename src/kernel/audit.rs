@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{Notify, OnceCell, Semaphore, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
@@ -27,8 +27,6 @@ const LINGER: Duration = Duration::from_millis(100);
 const BATCH: usize = 1024;
 /// The pause after a failure, and the longest one after many.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often old records are let go.
-const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// So long a reader waits for the latest records to be appended.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
@@ -417,8 +415,7 @@ impl Writer {
                     self.receiver.close();
                     continue;
                 }
-                () = sleep(TIDY_EVERY), if self.shared.journal.initialized() => {
-                    self.retention.count_anew();
+                () = sleep_until(self.retention.time().into()), if self.shared.journal.initialized() => {
                     self.tidy().await;
                     continue;
                 }

@@ -201,8 +201,12 @@ impl Arguments {
     }
 
     /// Arguments that were parsed already.
-    pub fn of(arguments: Map<String, Value>) -> Self {
-        Self { text: Json::of(&arguments), value: Value::Object(arguments) }
+    ///
+    /// # Errors
+    /// `Malformed`: they are nested deeper than 127 levels.
+    pub fn of(arguments: Map<String, Value>) -> Result<Self> {
+        let value = Value::Object(arguments);
+        Ok(Self { text: Json::written(&value)?, value })
     }
 
     /// The object as it came.

@@ -115,6 +115,7 @@ pub struct Mount {
 #[derive(Clone)]
 pub struct Schema {
     text: Json,
+    value: Arc<Value>,
     validator: Arc<Validator>,
 }
 
@@ -130,7 +131,18 @@ impl Schema {
         jsonschema::draft202012::meta::validate(schema)
             .map_err(|error| problem(format!("{error} at {:?}", error.instance_path().as_str())))?;
         let validator = jsonschema::draft202012::new(schema).map_err(|error| problem(error.to_string()))?;
-        Ok(Self { text: Json::of(schema), validator: Arc::new(validator) })
+        let text = Json::written(schema).map_err(|error| problem(error.message().to_owned()))?;
+        Ok(Self { text, value: Arc::new(schema.clone()), validator: Arc::new(validator) })
+    }
+
+    /// The schema, parsed.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The schema where it may mark anything as secret.
+    pub fn hiding(&self) -> Option<Arc<Value>> {
+        may_hide(self.text.as_str()).then(|| self.value.clone())
     }
 
     /// The schema as it was given.
@@ -190,13 +202,11 @@ pub struct Tool {
 impl Tool {
     /// What identifies it: two digests over all that it says of itself.
     pub fn identity(&self) -> Identity {
-        let (parameters, output) =
-            (self.parameters.text().value(), self.output.as_ref().map(|output| output.text().value()));
         Identity::of(&Said {
             name: self.name.as_str(),
             description: &self.description,
-            parameters: &parameters,
-            output: output.as_ref(),
+            parameters: self.parameters.value(),
+            output: self.output.as_ref().map(Schema::value),
             side_effect: self.side_effect,
             template: self.specifier_template.as_ref().map(Template::as_str),
         })
@@ -208,12 +218,12 @@ impl Tool {
     /// `Invalid`: it names another, and the message has those that there are; or one that is secret.
     pub fn check_template(&self) -> Result<()> {
         let Some(template) = &self.specifier_template else { return Ok(()) };
-        let schema = self.parameters.text().value();
+        let schema = self.parameters.value();
         // Where other keywords may add arguments, any name may be one.
         let open = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
         let Some(known) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
         let given = Value::from_iter(template.names().map(|name| (name.to_owned(), Value::from(""))));
-        if redacted(&schema, &given) != given {
+        if redacted(schema, &given) != given {
             let message = format!(
                 "the specifier template of tool {} names an argument that its schema marks as secret, and specifiers are \
                  shown: leave it out",

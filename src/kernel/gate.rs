@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::json::Json;
 use crate::base::settings::{Limits, Mode, Settings};
 use crate::kernel::approvals::{Answer, Approval, ApprovalLimits, Approvals, Question, State, Through};
 use crate::kernel::auth::{Principal, Scope};
@@ -73,8 +72,15 @@ pub struct Facts {
     pub side_effect: bool,
     /// How its specifiers are made.
     pub template: Option<Template>,
-    /// The schema of its arguments, which says what is secret.
-    pub parameters: Json,
+    /// The schema of its arguments, where it may mark something as secret.
+    pub hiding: Option<Arc<Value>>,
+}
+
+impl Facts {
+    /// Arguments as they may be shown and kept: without what the schema marks as secret.
+    pub fn shown(&self, arguments: &Value) -> Value {
+        self.hiding.as_ref().map_or_else(|| arguments.clone(), |schema| redacted(schema, arguments))
+    }
 }
 
 /// Says that a person is asked, at once: the approval has the address.
@@ -263,7 +269,7 @@ impl Gate {
             facts: facts.identity.facts.clone(),
             prose: facts.identity.prose,
             specifier: specifier.cloned(),
-            arguments: redacted(&facts.parameters.value(), call.arguments.value()),
+            arguments: facts.shown(call.arguments.value()),
             digest: digest_of_arguments(call.arguments.text().as_bytes(), call.arguments.value()),
             reason: (judgement.reason.as_str(), judgement.reason.told()),
             rule: judgement.rule.as_ref().map(ToString::to_string),

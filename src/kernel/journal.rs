@@ -80,10 +80,10 @@ pub enum Order {
 }
 
 /// Records that were let go.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Gone {
-    /// What they took.
-    pub bytes: i64,
+    /// What they took; none when another host was at it, too, so that nobody knows.
+    pub bytes: Option<i64>,
     /// Whether there may be more to let go.
     pub more: bool,
 }
@@ -192,16 +192,21 @@ impl Journal {
     /// `Unavailable`: the database failed.
     pub async fn let_go(&self, oldest: OffsetDateTime, excess: i64) -> Result<Gone> {
         // The oldest whose bytes, added up, are still less than what is too much; and the one after them.
-        let chosen = "SELECT id, added FROM (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) AS added FROM \
+        let chosen = "SELECT id, added, number FROM \
+                      (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) AS added, \
+                      row_number() OVER (ORDER BY id) AS number FROM \
                       (SELECT id, bytes FROM plugbay_audit ORDER BY id LIMIT $1) AS oldest) AS added \
                       WHERE id < $2 OR added - bytes < $3 ORDER BY id DESC LIMIT 1";
         let gone = async {
             on!(self.database, |pool| {
-                let query = sqlx::query_as::<Db, (i64, i64)>(chosen);
+                let query = sqlx::query_as::<Db, (i64, i64, i64)>(chosen);
                 let query = query.bind(LET_GO).bind(microseconds(oldest)).bind(excess);
-                let Some((last, bytes)) = query.fetch_optional(pool).await? else { return Ok(Gone::default()) };
+                let Some((last, bytes, number)) = query.fetch_optional(pool).await? else {
+                    return Ok(Gone { bytes: Some(0), more: false });
+                };
                 let delete = sqlx::query::<Db>("DELETE FROM plugbay_audit WHERE id <= $1").bind(last);
-                Ok(Gone { bytes, more: delete.execute(pool).await?.rows_affected() >= LET_GO as u64 })
+                let gone = delete.execute(pool).await?.rows_affected();
+                Ok(Gone { bytes: (gone == number as u64).then_some(bytes), more: number >= LET_GO })
             })
         };
         self.within(gone).await

@@ -9,7 +9,6 @@ use crate::kernel::fingerprint::digest_of_arguments;
 use crate::kernel::gate::Facts;
 use crate::kernel::judge::Reason;
 use crate::kernel::record::{Record, Text};
-use crate::kernel::redact::{may_hide, redacted};
 
 /// Longer arguments are not kept, only their digest.
 const KEPT_BYTES: usize = 16 << 10;
@@ -26,8 +25,8 @@ pub fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: O
     record.fingerprint = Some(Text::Shared(facts.identity.fingerprint_text.clone()));
     record.prose = Some(Text::Shared(facts.identity.prose_text.clone()));
     if keeping.arguments && given.as_bytes().len() <= KEPT_BYTES {
-        record.arguments = Some(if may_hide(facts.parameters.as_str()) {
-            Text::of(&redacted(&facts.parameters.value(), value).to_string())
+        record.arguments = Some(if facts.hiding.is_some() {
+            Text::of(&facts.shown(value).to_string())
         } else {
             Text::of(given.as_str())
         });

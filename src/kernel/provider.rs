@@ -43,7 +43,7 @@ impl Format {
 
     /// One tool in this format, under its provider name.
     pub fn describe(self, name: &str, tool: &Tool) -> Value {
-        let (description, parameters) = (&tool.description, tool.parameters.text().value());
+        let (description, parameters) = (&tool.description, tool.parameters.value());
         match self {
             Self::OpenAi => json!({
                 "type": "function",
@@ -58,7 +58,7 @@ impl Format {
                     "annotations": { "readOnlyHint": !tool.side_effect },
                 });
                 if let Some(output) = &tool.output {
-                    entry["outputSchema"] = output.text().value();
+                    entry["outputSchema"] = output.value().clone();
                 }
                 entry
             }

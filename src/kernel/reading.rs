@@ -62,7 +62,7 @@ impl Wish {
     fn of(what: Readable, arguments: Map<String, Value>, asking: Asking, found: Result<Reading>) -> Result<Self> {
         let call = ToolCall {
             tool: ToolName::parse(what.as_str())?,
-            arguments: Arguments::of(arguments),
+            arguments: Arguments::of(arguments)?,
             principal: asking.principal,
             door: Door::Mcp,
             progress: asking.progress,
@@ -80,7 +80,9 @@ impl Reading {
 
     /// Of a prompt; `given` are its arguments.
     pub fn of_prompt(plugin: &Arc<Plugin>, prompt: &Prompt, given: Map<String, Value>) -> Self {
-        let offered = json!({ "name": &*prompt.name, "arguments": prompt.arguments.value() });
+        // It was read once already: `Json::parse` takes nothing else.
+        let arguments = prompt.arguments.value().unwrap_or_default();
+        let offered = json!({ "name": &*prompt.name, "arguments": arguments });
         Self::of(plugin, (Readable::Prompt, &prompt.description, &offered), &prompt.reader, given)
     }
 
@@ -105,7 +107,7 @@ impl Reading {
             side_effect: false,
             template: Some(template.clone()),
             // Nothing of a uri or of a prompt's arguments can be marked as secret.
-            parameters: Json::of(&Map::new()),
+            hiding: None,
         };
         Self { plugin: plugin.clone(), facts, reader: reader.clone(), given }
     }

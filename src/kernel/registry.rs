@@ -151,6 +151,8 @@ struct Shared {
     commits: Mutex<()>,
     /// The errors, oldest first, at most [`ERRORS_KEPT`].
     errors: Mutex<VecDeque<PluginError>>,
+    /// The plugins that are switched off, each with where it is.
+    passed_over: Mutex<BTreeMap<String, String>>,
     changed: watch::Sender<u64>,
 }
 
@@ -168,6 +170,7 @@ impl Registry {
                 snapshot: ArcSwap::default(),
                 commits: Mutex::default(),
                 errors: Mutex::default(),
+                passed_over: Mutex::default(),
                 changed: watch::Sender::new(0),
             }),
         }
@@ -220,6 +223,7 @@ impl Registry {
         let generation = self.snapshot().generation + 1;
         self.swap(generation, Vec::new());
         self.errors_locked().clear();
+        self.passed_over_locked().clear();
     }
 
     /// Keeps what went wrong with a plugin.
@@ -229,6 +233,24 @@ impl Registry {
             errors.pop_front();
         }
         errors.push_back(error);
+    }
+
+    /// Keeps that a plugin was not loaded, because it is switched off.
+    pub fn pass_over(&self, id: &str, source: &str) {
+        self.passed_over_locked().insert(id.to_owned(), source.to_owned());
+    }
+
+    /// Forgets that a plugin was not loaded: it is gone.
+    pub fn forget_passed_over(&self, id: &str) {
+        self.passed_over_locked().remove(id);
+    }
+
+    /// The plugins that were not loaded because they are switched off, each with where it is, by id.
+    pub fn passed_over(&self) -> Vec<(String, String)> {
+        let snapshot = self.snapshot();
+        let passed_over = self.passed_over_locked();
+        let idle = passed_over.iter().filter(|(id, _)| snapshot.plugin(id).is_none());
+        idle.map(|(id, source)| (id.clone(), source.clone())).collect()
     }
 
     /// What went wrong, oldest first; the last thousand.
@@ -252,6 +274,10 @@ impl Registry {
 
     fn alone(&self) -> MutexGuard<'_, ()> {
         self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn passed_over_locked(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.shared.passed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn errors_locked(&self) -> MutexGuard<'_, VecDeque<PluginError>> {

@@ -1,6 +1,6 @@
 //! How long records of calls are kept: by their age, and by what all of them take.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
@@ -11,12 +11,16 @@ use crate::kernel::record::Record;
 
 /// After so many records it is time to let go of old ones.
 const RECORDS: usize = 10_000;
+/// When it is time for the first time after the start, and how often then, however few records there are.
+const TIMES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// Lets go of old records.
 pub struct Retention {
     keeping: Keeping,
     /// Records that were appended since.
     since: usize,
+    /// When it is time, however few there are.
+    time: Instant,
     /// What all records take; none when they must be counted, which takes a look at each.
     bytes: Option<i64>,
 }
@@ -24,7 +28,7 @@ pub struct Retention {
 impl Retention {
     /// Keeps as much as `keeping` says.
     pub fn new(keeping: Keeping) -> Self {
-        Self { keeping, since: 0, bytes: None }
+        Self { keeping, since: 0, time: Instant::now() + TIMES.0, bytes: None }
     }
 
     /// Hears of records that this host has appended.
@@ -35,14 +39,14 @@ impl Retention {
         }
     }
 
-    /// Whether enough was appended to let go of old records now.
-    pub fn is_due(&self) -> bool {
-        self.since >= RECORDS
+    /// When old records are to be let go at the latest.
+    pub fn time(&self) -> Instant {
+        self.time
     }
 
-    /// Counts anew next time, since other hosts may have appended to the same table.
-    pub fn count_anew(&mut self) {
-        self.bytes = None;
+    /// Whether old records are to be let go now.
+    pub fn is_due(&self) -> bool {
+        self.since >= RECORDS || self.time <= Instant::now()
     }
 
     /// Lets go of some old records. Whether there are more: then it is due again at once.
@@ -51,14 +55,21 @@ impl Retention {
     /// `Unavailable`: the database failed.
     pub async fn let_go(&mut self, journal: &Journal) -> Result<bool> {
         self.since = 0;
+        let now = Instant::now();
+        if self.time <= now {
+            self.time = now + TIMES.1;
+            // Other hosts may have appended to the same table.
+            self.bytes = None;
+        }
         let (days, most) = (u64::from(self.keeping.days), i64::from(self.keeping.mib) << 20);
-        let bytes = match self.bytes {
+        // Until it is known what has gone, what is left is not.
+        let bytes = match self.bytes.take() {
             Some(bytes) => bytes,
             None => journal.bytes().await?,
         };
         let oldest = OffsetDateTime::now_utc() - Duration::from_secs(days * 86_400);
         let gone = journal.let_go(oldest, bytes - most).await?;
-        self.bytes = Some(bytes - gone.bytes);
+        self.bytes = gone.bytes.map(|gone| bytes - gone);
         if gone.more {
             self.since = RECORDS;
         }

@@ -102,15 +102,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`: it is there and cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.shared.home.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(Error::new(Kind::Unavailable, format!("cannot read {}: {error}", path.display()))
-                    .with_source(error))
-            }
-        }
+        read(&self.shared.home.join(name))
     }
 
     /// Replaces a kept file as a whole; only its owner may read it. When this returns, the new bytes are on the disk;
@@ -207,6 +199,21 @@ fn take_lock(home: &Path) -> Result<File> {
                 home.display()
             );
             Err(Error::new(Kind::Conflict, message))
+        }
+    }
+}
+
+/// The bytes of a file; `None` when it is not there.
+///
+/// # Errors
+/// `Unavailable`: it is there and cannot be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            Err(Error::new(Kind::Unavailable, message).with_source(error))
         }
     }
 }

@@ -1,15 +1,16 @@
-//! Which plugins that are processes of their own may run: the operator's switches, kept in one file.
+//! Which installed plugins may run: the operator's switches, kept in one file.
 //!
 //! A plugin without an entry is on. A file that cannot be read turns every plugin off and is never overwritten: nothing
 //! runs by accident.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::kernel::store::Store;
+use crate::kernel::store::{self, Store};
 
 /// The file: `{"version": 1, "plugins": {"<id>": {"enabled": false}}}`.
 const FILE: &str = "plugins.json";
@@ -41,8 +42,17 @@ struct Entry {
 impl Switches {
     /// Reads the switches of a home folder. A file that cannot be used is said by [`Switches::damage`].
     pub fn open(store: Store) -> Self {
-        let kept = read(&store);
+        let kept = read(store.home());
         Self { store, kept: Arc::new(Mutex::new(kept)) }
+    }
+
+    /// The plugins of a home folder that are off, for whoever has no host; waits for the disk.
+    ///
+    /// # Errors
+    /// `Unavailable`: the file cannot be used, so all are off.
+    pub fn off_at(home: &Path) -> Result<Vec<String>> {
+        let kept = read(home)?;
+        Ok(kept.plugins.into_iter().filter(|(_, entry)| !entry.enabled).map(|(plugin, _)| plugin).collect())
     }
 
     /// Whether a plugin may run.
@@ -91,13 +101,15 @@ impl Switches {
     }
 }
 
-fn read(store: &Store) -> Result<Kept> {
-    let Some(bytes) = store.read(FILE)? else { return Ok(Kept { version: VERSION, plugins: BTreeMap::new() }) };
+fn read(home: &Path) -> Result<Kept> {
+    let Some(bytes) = store::read(&home.join(FILE))? else {
+        return Ok(Kept { version: VERSION, plugins: BTreeMap::new() });
+    };
     let damaged = |why: String| {
         let message = format!(
-            "{} cannot be used ({why}), so no child process is started: mend the file, or remove it and disable anew \
-             what is not to run; then restart the host",
-            store.home().join(FILE).display()
+            "{} cannot be used ({why}), so no plugin with a server is started and none of home/plugins is loaded: mend the \
+             file, or remove it and disable anew what is not to run; then restart the host",
+            home.join(FILE).display()
         );
         Error::new(Kind::Unavailable, message)
     };

@@ -300,7 +300,7 @@ impl Toolbox {
             identity,
             side_effect: tool.side_effect,
             template: tool.specifier_template.clone(),
-            parameters: tool.parameters.text().clone(),
+            hiding: tool.parameters.hiding(),
         })
     }
 
@@ -362,7 +362,7 @@ impl Toolbox {
             return Err(Error::new(Kind::TooLarge, message));
         }
         if let Some(output) = &tool.output
-            && let Some(failures) = output.failures(&result.value())
+            && let Some(failures) = output.failures(&result.value()?)
         {
             let message = format!("the result of {} does not fit its output schema: {failures}", tool.name);
             return Err(Error::new(Kind::Plugin, message));

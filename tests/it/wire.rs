@@ -231,7 +231,9 @@ async fn many_frames_in_one_write_are_all_answered() {
 #[tokio::test]
 async fn a_large_answer_arrives_whole() {
     let stand = Stand::start();
-    stand.channel("large", |message| answer(&json!("x".repeat(message.frame.data.value().as_u64().unwrap() as usize))));
+    stand.channel("large", |message| {
+        answer(&json!("x".repeat(message.frame.data.value().unwrap().as_u64().unwrap() as usize)))
+    });
     let mut client = stand.connect().await;
     for bytes in [0, 1, 125, 126, 16 << 10, 65_535, 65_536, 3 << 20] {
         let reply = client.ask(json!({ "channel": "large", "ref": bytes, "data": bytes })).await;

@@ -18,7 +18,7 @@ pub fn value(result: &CallToolResult) -> Result<Json> {
         return Err(Error::new(Kind::Upstream, text));
     }
     if let Some(value) = &result.structured_content {
-        return Ok(Json::of(value));
+        return Json::written(value).map_err(upstream);
     }
     match &result.content[..] {
         [ContentBlock::Text(block)] => Ok(match read(block.text.as_bytes()) {
@@ -26,8 +26,12 @@ pub fn value(result: &CallToolResult) -> Result<Json> {
             _ => Json::of(&block.text),
         }),
         [] => Ok(Json::NULL),
-        blocks => Ok(Json::of(&json!({ "content": blocks }))),
+        blocks => Json::written(&json!({ "content": blocks })).map_err(upstream),
     }
+}
+
+fn upstream(error: Error) -> Error {
+    Error::new(Kind::Upstream, format!("the server's answer is not taken: {}", error.message()))
 }
 
 fn texts(blocks: &[ContentBlock]) -> Vec<&str> {

@@ -211,7 +211,10 @@ fn settle(own: &Path, is_top: bool) -> Option<PathBuf> {
         return None;
     }
     let leaf = own.join(leaf);
-    fs::create_dir(&leaf).ok()?;
+    // One of an earlier host that had this process id is as good.
+    if fs::create_dir(&leaf).is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+        return None;
+    }
     if write(&leaf.join("cgroup.procs"), "0").is_ok() && hands_down(own) {
         return Some(own.to_owned());
     }

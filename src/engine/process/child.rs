@@ -28,6 +28,8 @@ use crate::engine::process::port::{Found, Listener};
 use crate::engine::process::ready::{Ear, Heard};
 use crate::engine::process::spawn::{Order, Spawned};
 
+/// The number of the signal; a shell ends with 128 more when what it runs was ended so.
+const KILL: i32 = Signal::KILL.as_raw();
 /// So much of what it last wrote to standard error is kept for messages, in bytes.
 const LAST_WORDS_BYTES: usize = 4 << 10;
 /// So many lines of it are shown.
@@ -224,7 +226,9 @@ impl Child {
 
     /// How its process has ended, as a part of a sentence. To be asked before it is buried.
     pub fn how_it_ended(&self, status: Option<ExitStatus>) -> String {
-        match self.household.cgroup.as_ref().and_then(Cgroup::starved) {
+        // Something may have been ended long before, and the child has lived on.
+        let was_killed = status.is_none_or(|status| status.signal() == Some(KILL) || status.code() == Some(128 + KILL));
+        match self.household.cgroup.as_ref().filter(|_| was_killed).and_then(Cgroup::starved) {
             Some(Starved::Itself) if self.enforced => {
                 let limit = self.limits.memory_bytes.unwrap_or_default();
                 format!("was ended: it used all of its limit of {limit} bytes of memory")

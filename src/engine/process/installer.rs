@@ -116,6 +116,7 @@ impl Installer {
     /// # Errors
     /// `NotFound`: there is no such plugin with a server. `Unavailable`: it did not get ready; it may run all the same.
     pub async fn enable(&self, id: &str) -> Result<()> {
+        let id = &self.switched(id).await?;
         if self.shared.placing.processes().has(id) {
             return self.shared.placing.processes().enable(id).await;
         }
@@ -127,20 +128,30 @@ impl Installer {
     /// # Errors
     /// `NotFound`: there is no such plugin with a server. `Unavailable`: the switch cannot be kept.
     pub async fn disable(&self, id: &str) -> Result<()> {
+        let id = &self.switched(id).await?;
         if self.shared.placing.processes().has(id) {
             return self.shared.placing.processes().disable(id).await;
         }
         self.switch(id, false).await
     }
 
-    /// Turns a plugin on or off that is installed and not loaded.
-    async fn switch(&self, id: &str, enabled: bool) -> Result<()> {
+    /// The id, as it is written, of a plugin that can be turned on and off.
+    async fn switched(&self, id: &str) -> Result<String> {
         let (shared, wanted) = (self.shared.clone(), id.to_owned());
-        blocking(move || match shared.placing.installed().find(&wanted)? {
-            Some((id, _)) => shared.placing.processes().switches().set_enabled(&id, enabled),
-            None => Err(shared.placing.not_switched(&wanted)),
+        blocking(move || match shared.placing.processes().has(&wanted) {
+            true => Ok(wanted),
+            false => match shared.placing.installed().find(&wanted)? {
+                Some((id, _)) => Ok(id),
+                None => Err(shared.placing.not_switched(&wanted)),
+            },
         })
         .await
+    }
+
+    /// Turns a plugin on or off that is installed and not loaded.
+    async fn switch(&self, id: &str, enabled: bool) -> Result<()> {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        blocking(move || shared.placing.processes().switches().set_enabled(&id, enabled)).await
     }
 
     /// The job of that id.

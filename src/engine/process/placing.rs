@@ -169,6 +169,7 @@ impl Placing {
             self.processes.remove(id).await?;
         }
         self.registry.withdraw(id);
+        self.registry.forget_passed_over(id);
         let (placing, id) = (self.clone(), id.to_owned());
         blocking(move || {
             Places::of(&placing.home, &id).clear()?;

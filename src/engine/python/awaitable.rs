@@ -77,7 +77,8 @@ pub fn finish(future: &Bound<'_, PyAny>, outcome: PyResult<Bound<'_, PyAny>>) ->
     }
     match outcome {
         Ok(value) => future.call_method1(intern!(py, "set_result"), (value,))?,
-        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.value(py),))?,
+        // With its traceback, which `value` alone may lack.
+        Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?,
     };
     Ok(true)
 }

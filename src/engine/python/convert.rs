@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
 use crate::base::error::{Error, Kind, Result, Traceback};
-use crate::base::json::Json;
+use crate::base::json::{Json, is_too_deep};
 
 /// JSON text as Python objects.
 ///
@@ -41,8 +41,12 @@ pub fn json_from_python(value: &Bound<'_, PyAny>) -> Result<Json> {
     })?;
     let bytes =
         text.cast::<PyBytes>().map_err(|_| Error::new(Kind::Internal, "pydantic_core.to_json gave no bytes"))?;
-    Json::parse(Bytes::copy_from_slice(bytes.as_bytes())).map_err(|_| {
-        Error::new(Kind::Plugin, "expected a value that JSON can hold, found NaN or an infinity: return null instead")
+    Json::parse(Bytes::copy_from_slice(bytes.as_bytes())).map_err(|error| {
+        let message = match is_too_deep(bytes.as_bytes()) {
+            true => error.message().to_owned(),
+            false => "expected a value that JSON can hold, found NaN or an infinity: return null instead".to_owned(),
+        };
+        Error::new(Kind::Plugin, message)
     })
 }
 

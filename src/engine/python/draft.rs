@@ -195,6 +195,11 @@ impl DraftFace {
         &self.plugin
     }
 
+    #[getter]
+    fn has_server(&self) -> bool {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(ChildManifest::has_server)
+    }
+
     fn add_child(&self, py: Python<'_>, folder: PathBuf) -> PyResult<()> {
         let child = ChildManifest::read(&folder).and_then(|child| match child.id.as_str() == &*self.plugin {
             true => Ok(child),

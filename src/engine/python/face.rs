@@ -121,6 +121,25 @@ pub fn plugins(py: Python<'_>) -> PyResult<Vec<PluginRow>> {
     Ok(snapshot.plugins().iter().map(row).collect())
 }
 
+/// Keeps that a plugin was not loaded, because it is switched off.
+///
+/// # Errors
+/// As [`plugins`].
+#[pyfunction]
+pub fn pass_over(py: Python<'_>, id: &str, source: &str) -> PyResult<()> {
+    engine(py)?.registry.pass_over(id, source);
+    Ok(())
+}
+
+/// The plugins that were not loaded because they are switched off: `(id, source)`.
+///
+/// # Errors
+/// As [`plugins`].
+#[pyfunction]
+pub fn passed_over(py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+    Ok(engine(py)?.registry.passed_over())
+}
+
 /// The tools, by name, as dicts; `parameters` and `output` are JSON text.
 ///
 /// # Errors

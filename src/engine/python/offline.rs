@@ -8,6 +8,7 @@ use crate::base::error::Result;
 use crate::engine::process::manifest::ChildManifest;
 use crate::engine::python::convert::error_into_python;
 use crate::kernel::secrets::Secrets;
+use crate::kernel::switches::Switches;
 
 /// What is odd in the `manifest.json` of a folder and does no harm.
 ///
@@ -43,6 +44,15 @@ pub fn remove_secret(py: Python<'_>, home: &str, plugin: &str, name: &str) -> Py
 #[pyfunction]
 pub fn list_secrets(py: Python<'_>, home: &str, plugin: &str) -> PyResult<Vec<String>> {
     within(py, || Secrets::beside_host(Path::new(home)).list(plugin))
+}
+
+/// The plugins in the folder `plugins` of a home folder that are switched off.
+///
+/// # Errors
+/// As `Switches::off_at`.
+#[pyfunction]
+pub fn switched_off(py: Python<'_>, home: PathBuf) -> PyResult<Vec<String>> {
+    within(py, || Switches::off_at(&home))
 }
 
 /// Runs what may wait for the disk without holding the interpreter.
