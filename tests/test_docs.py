@@ -112,7 +112,7 @@ def test_the_other_python_blocks_run(shown_plugins: Path) -> None:
             assert done.returncode == 0, f"{block}: {done.stderr}"
 
 
-def test_the_live_commands_of_the_readme_work(shown_plugins: Path) -> None:
+def test_what_is_shown_against_a_running_host_works(shown_plugins: Path) -> None:
     from plugbay.testing import running_host
 
     with running_host(plugins_dirs=[shown_plugins]) as host:
@@ -123,8 +123,8 @@ def test_the_live_commands_of_the_readme_work(shown_plugins: Path) -> None:
             script = block.text.replace("http://127.0.0.1:8000", host.url)
             script = script.replace("~/.local/share/plugbay/token", str(token))
             script = re.sub(r"\bplugbay ", f"{sys.executable} -m plugbay ", script)
-            environment = {**os.environ, "PLUGBAY_HOME": str(host.home)}
-            command = ["bash", "-e", "-c", script]
+            environment = {**os.environ, "PLUGBAY_HOME": str(host.home), "PLUGBAY_TOKEN": host.token}
+            command = [sys.executable, "-c", script] if block.language == "python" else ["bash", "-e", "-c", script]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
 

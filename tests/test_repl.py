@@ -320,6 +320,7 @@ print("result:", dash.tools.ping.echo(text="hi"))
 print("facade:", dash.ping.soon())
 import asyncio
 print("loop:", asyncio.run(dash.tools.ping.echo.call_async(text="async")))
+print("awaited:", await dash.tools.ping.echo.call_async(text="top"))
 dash.plugins
 """
 
@@ -330,6 +331,7 @@ def test_the_console_starts_a_host_without_http_and_stops_it() -> None:
     assert "result: {'echo': 'hi'}" in done.stdout
     assert "facade: pong" in done.stdout
     assert "loop: {'echo': 'async'}" in done.stdout
+    assert "awaited: {'echo': 'top'}" in done.stdout
     assert "id='notes'" in done.stdout
     assert "Traceback" not in done.stderr
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import code
 import contextlib
+import inspect
 import sys
+from types import CodeType
 from typing import Any
 
 from plugbay._registry import registry
@@ -24,8 +28,29 @@ def run_console(dash: Dash) -> None:
 
         readline.set_completer(rlcompleter.Completer(names).complete)
         readline.parse_and_bind("tab: complete")
-    with contextlib.suppress(SystemExit):  # exit() leaves the console, and the host stops in good order
-        code.interact(banner=_BANNER, local=names, exitmsg="")
+    # exit() leaves the console, and the host stops in good order.
+    with contextlib.suppress(SystemExit), asyncio.Runner() as runner:
+        _Console(names, runner).interact(banner=_BANNER, exitmsg="")
+
+
+class _Console(code.InteractiveConsole):
+    """Python's own, with ``await`` where a line begins, as in IPython."""
+
+    def __init__(self, names: dict[str, Any], runner: asyncio.Runner) -> None:
+        super().__init__(names)
+        self._names = names
+        self._runner = runner
+        self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+    def runcode(self, code: CodeType) -> None:
+        try:
+            made = eval(code, self._names)  # what a person has typed
+            if inspect.iscoroutine(made):
+                self._runner.run(made)
+        except SystemExit:
+            raise
+        except BaseException:
+            self.showtraceback()
 
 
 def _run_ipython(names: dict[str, Any]) -> bool:
