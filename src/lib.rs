@@ -38,7 +38,9 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::json_text::plain_json;
     #[pymodule_export]
-    use crate::engine::python::offline::{list_secrets, manifest_notes, remove_secret, set_secret, switched_off};
+    use crate::engine::python::offline::{
+        list_secrets, manifest_notes, manifest_offers, remove_secret, set_secret, switched_off,
+    };
     #[pymodule_export]
     use crate::engine::python::relay::Relay;
     #[pymodule_export]

@@ -222,3 +222,24 @@ def test_what_cannot_be_read_back_is_neither_offered_nor_passed_on(tmp_path: Pat
         assert any("127 levels" in error.message for error in host.registry.errors)
         code, detail = call(host, "out.flat")
         assert code == "upstream" and "127 levels" in detail
+
+
+NAMESAKE = """
+def setup(host):
+    host.add_agent_tool(AgentTool("out.own", "", lambda args: "mine"))
+"""
+
+
+def test_a_plugin_of_its_name_stays_and_the_clash_is_told(home: Path, tmp_path: Path) -> None:
+    write_plugin(tmp_path / "plugins", "out", NAMESAKE)
+    config = tmp_path / "plugbay.toml"
+    config.write_text(f"[mcp.servers.out]\ncommand = {sys.executable!r}\nargs = [{str(OUTSIDE)!r}]\n")
+    with (
+        Served(home, "--config", str(config), plugins=tmp_path / "plugins").ready() as served,
+        served.client() as client,
+    ):
+        served.logged("give the server another name")
+        assert client.post("/api/host/tools/out.own").json() == {"result": "mine"}
+        assert [row["name"] for row in client.get("/api/host/tools").json()["tools"]] == ["out.own"]
+        errors = client.get("/api/host/errors").json()["errors"]
+        assert {(error["source"], error["code"]) for error in errors} == {("[mcp.servers.out]", "conflict")}

@@ -228,6 +228,23 @@ def test_a_person_answers_on_the_command_line(host: RunningHost) -> None:
     assert "[hidden]" in out and "secret" not in out
 
 
+def test_with_nothing_to_ask_and_nobody_to_answer_the_list_ends(host: RunningHost) -> None:
+    ended = run(host, "approvals", who=token(host, "dan", "approve"))
+    assert ended.communicate(timeout=PATIENCE_S)[0] == ""
+    assert ended.returncode == 0
+    # Who asks cannot answer, and is not asked again and again.
+    headers = {"Authorization": f"Bearer {host.token}", "Prefer": "respond-async"}
+    assert host.http.post("/api/host/tools/files.write", json={"path": "/o"}, headers=headers).status_code == 202
+    ended = run(host, "approvals", who=host.token, given="y\n")
+    assert "PLUGBAY_TOKEN=… plugbay approvals" in ended.communicate(timeout=PATIENCE_S)[1]
+
+
+def test_a_scope_that_there_is_not_is_an_error_of_the_command(host: RunningHost) -> None:
+    ended = run(host, "token", "add", "eva", "--scope", "cal", who=host.token)
+    assert "'cal' is none of call, approve, admin" in ended.communicate(timeout=PATIENCE_S)[1]
+    assert ended.returncode == 2
+
+
 def test_an_answer_by_its_id_and_always_with_a_rule_of_ones_own(host: RunningHost) -> None:
     person, agent = token(host, "bob", "approve"), token(host, "second", "call")
     headers = {"Authorization": f"Bearer {agent}", "Prefer": "respond-async"}

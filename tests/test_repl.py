@@ -370,3 +370,13 @@ def test_the_console_works_in_a_terminal() -> None:
     os.close(leader)
     assert "loop {'echo': 'in IPython'}" in said.decode(errors="replace")
     assert process.returncode == 0
+
+
+def test_what_is_piped_in_runs_as_a_script_to_its_first_failure() -> None:
+    text = "for number in range(2):\n    print(number)\n1 + 1\n1 / 0\nprint('never')\n"
+    done = console("--plugins-dir", str(EXAMPLES), text=text)
+    assert (done.returncode, done.stdout) == (1, "0\n1\n2\n"), done.stderr
+    assert 'File "<stdin>", line 4' in done.stderr and "ZeroDivisionError" in done.stderr
+    wrong = console("--plugins-dir", str(EXAMPLES), text="print(1")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "SyntaxError" in wrong.stderr

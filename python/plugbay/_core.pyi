@@ -28,6 +28,7 @@ __all__ = [
     "loader_given_up",
     "log",
     "manifest_notes",
+    "manifest_offers",
     "mounts",
     "pass_over",
     "passed_over",
@@ -179,7 +180,13 @@ def provider_tools(format: str) -> tuple[list[str], list[tuple[str, str]]]:
     tool's own name)`` of each. Raises ``InvalidError`` for another format."""
 
 def manifest_notes(folder: str | PathLike[str]) -> list[str]:
-    """What is odd in the ``manifest.json`` of a folder and does no harm. Raises ``InvalidError`` when it is wrong."""
+    """What is odd in the ``manifest.json`` of a folder and does no harm, and whether its server is still to be built.
+
+    Raises ``InvalidError`` when it is wrong.
+    """
+
+def manifest_offers(folder: str | PathLike[str]) -> list[str]:
+    """What the ``manifest.json`` of a folder offers, a line each. Raises ``InvalidError`` when it is wrong."""
 
 def list_secrets(home: str, plugin: str) -> list[str]:
     """The names of a plugin's secrets in a home folder, without a host. Raises ``UnavailableError`` when damaged."""

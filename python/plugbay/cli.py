@@ -280,8 +280,7 @@ def repl(url: str | None, port: int | None, **given: Any) -> None:
 
     with _failures():
         if url is not None:
-            run_console(connect(url))
-            return
+            sys.exit(0 if run_console(connect(url)) else FAILED)
         flags = _flags({"log_level": "warn", **{name: value for name, value in given.items() if value}, "port": port})
         host = BackgroundHost(flags, http=port is not None)
         # A console that is ended from outside stops its host in good order.
@@ -290,13 +289,14 @@ def repl(url: str | None, port: int | None, **given: Any) -> None:
             host.start()
             if port is not None:
                 click.echo(f"Plugbay at {host.core.url}, sign in at {host.core.sign_in_link()}")
-            run_console(dash_of_host(host))
+            well = run_console(dash_of_host(host))
         finally:
             host.stop()
             if host.is_stuck:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(FAILED)
+        sys.exit(0 if well else FAILED)
 
 
 @main.command()
@@ -388,11 +388,13 @@ def _pairs(pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
 def _announce(host: _core.Host, settings: HostSettings) -> None:
     """Say where the host is, what it has loaded, what failed, and what to try."""
     failed = [f"  {error}" for error in registry.errors]
-    for error in registry.errors:
-        _core.log(logging.ERROR, "plugbay", str(error))
+    # At a terminal the lines below say it.
+    if settings.ready_json or not (sys.stdout.isatty() and sys.stderr.isatty()):
+        for error in registry.errors:
+            _core.log(logging.ERROR, "plugbay", str(error))
     if settings.ready_json:
         return
-    loaded = ", ".join(f"{manifest.id} {manifest.version}" for manifest in registry.loaded) or "no plugin"
+    loaded = ", ".join(f"{manifest.id} {manifest.version}".strip() for manifest in registry.loaded) or "no plugin"
     lines = [
         f"Plugbay at {host.url}",
         f"Sign in: {host.sign_in_link()} (once, within ten minutes)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import select
 import sys
 import time
 from typing import Any
@@ -78,7 +80,7 @@ def _watch(client: HostClient) -> None:
         waiting = client.get("/api/host/approvals")["approvals"]
         approval = next((row for row in waiting if row["id"] not in passed), None)
         if approval is None:
-            if not sys.stdin.isatty() and not waiting and passed:
+            if not sys.stdin.isatty() and (passed or _is_over()):
                 return
             time.sleep(_LOOK_S)
             continue
@@ -88,6 +90,13 @@ def _watch(client: HostClient) -> None:
             _decide(client, approval)
         except (ConflictError, NotFoundError) as error:
             click.echo(error.message, err=True)
+
+
+def _is_over() -> bool:
+    """Whether nothing more comes on standard input, as far as can be told without waiting."""
+    readable, _, _ = select.select([sys.stdin], [], [], 0)
+    given = sys.stdin.buffer
+    return bool(readable) and isinstance(given, io.BufferedReader) and not given.peek(1)
 
 
 def _decide(client: HostClient, approval: Row) -> None:

@@ -157,7 +157,7 @@ def _tell_end(job: Mapping[str, Any], answer: _Answer) -> None:
     done = "updated" if job["what"] == "update" else "installed"
     at = f" at {review['commit'][:12]}" if review["commit"] else ""
     later = "" if answer.wish["start"] and review["kind"] == "process" else "; it is loaded when a host starts"
-    click.echo(f"{done} {review['id']} {review['version']}{at}{later}")
+    click.echo(f"{done} {_named(review)}{at}{later}")
 
 
 def _tell(log: str, said: int) -> int:
@@ -174,8 +174,13 @@ def _reviewed(review: Mapping[str, Any], answer: _Answer) -> bool:
     return answer.yes or _confirmed("Install it, and let its build run?")
 
 
+def _named(review: Mapping[str, Any]) -> str:
+    """The id and the version; that of a Python plugin is not known before it is loaded."""
+    return f"{review['id']} {review['version']}".strip()
+
+
 def _review_lines(review: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{review['id']} {review['version']}: {review['name']}"
+    yield f"{_named(review)}: {review['name']}" if review["version"] else f"{review['id']}, a Python plugin"
     rows = {
         "": review["description"],
         "author": review["author"],
@@ -214,6 +219,11 @@ def _absolute(source: str) -> str:
     path = Path(source).expanduser()
     if path.is_dir():
         return str(path.resolve())
+    if path.is_file():
+        raise InvalidError(
+            f"{source} is a file: put it into the folder `plugins` of the home folder or into one of --plugins-dir, or "
+            "make it a package, a folder with __init__.py"
+        )
     if ":" not in source:
         raise InvalidError(f"there is no folder {source}: name a folder, or a repository as https://… or git@…")
     return source

@@ -10,6 +10,8 @@ import click
 from plugbay import listing
 from plugbay._command import failures, host_to_ask, json_option, url_option
 
+_SCOPES = ("call", "approve", "admin")
+
 
 @click.command("sign-in")
 @url_option
@@ -43,7 +45,10 @@ def token() -> None:
 @json_option
 def add_token(name: str, scopes: Sequence[str], days: int | None, url: str | None, as_json: bool) -> None:
     """Make a token for NAME; it is printed once and kept nowhere."""
-    wish = {"name": name, "scopes": [each.strip() for scope in scopes for each in scope.split(",")], "days": days}
+    wanted = [each.strip() for scope in scopes for each in scope.split(",")]
+    if unknown := [scope for scope in wanted if scope not in _SCOPES]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(_SCOPES)}", param_hint="--scope")
+    wish = {"name": name, "scopes": wanted, "days": days}
     with failures(by_code=True), host_to_ask(url) as client:
         made = client.post("/api/host/tokens", wish)
     click.echo(listing.as_json(made) if as_json else made["token"])

@@ -120,12 +120,14 @@ class HostClient:
             return None
         try:
             body = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if answer.is_success and body is not None:
             return body
         if isinstance(body, dict) and isinstance(body.get("code"), str):
             if body["code"] == "unauthenticated":
+                if self._token and os.environ.get("PLUGBAY_TOKEN") == self._token:
+                    raise UnauthenticatedError(f"PLUGBAY_TOKEN is no token of the host at {self.url}")
                 raise UnauthenticatedError(
                     f"{body.get('detail')}: set PLUGBAY_TOKEN, or PLUGBAY_HOME to that host's home"
                 )
@@ -168,6 +170,11 @@ def _kept_token(home: Path) -> str | None:
 
 def _tell(approval: Mapping[str, Any]) -> None:
     line = f"{approval['tool']} waits for a person, who answers at {approval['url']} or with `plugbay approvals`"
+    if approval["caller"] == "owner":
+        line += (
+            "\nowner has asked and cannot answer: another principal does, with a token of "
+            "`plugbay token add NAME --scope approve` in PLUGBAY_TOKEN"
+        )
     print(line, file=sys.stderr, flush=True)
 
 

@@ -8,6 +8,7 @@ import code
 import contextlib
 import inspect
 import sys
+import traceback
 from types import CodeType
 from typing import Any
 
@@ -17,11 +18,16 @@ from plugbay.repl import Dash
 _BANNER = "Plugbay. dash.help() shows what there is."
 
 
-def run_console(dash: Dash) -> None:
-    """Talk with the person at the terminal until they leave."""
+def run_console(dash: Dash) -> bool:
+    """Talk with the person at the terminal until they leave; without one, run what is piped in.
+
+    Returns whether that went well.
+    """
     names: dict[str, Any] = {"dash": dash, "registry": registry}
-    if sys.stdin.isatty() and _run_ipython(names):
-        return
+    if not sys.stdin.isatty():
+        return _run_script(sys.stdin.read(), names)
+    if _run_ipython(names):
+        return True
     with contextlib.suppress(ImportError):
         import readline
         import rlcompleter
@@ -31,6 +37,7 @@ def run_console(dash: Dash) -> None:
     # exit() leaves the console, and the host stops in good order.
     with contextlib.suppress(SystemExit), asyncio.Runner() as runner:
         _Console(names, runner).interact(banner=_BANNER, exitmsg="")
+    return True
 
 
 class _Console(code.InteractiveConsole):
@@ -44,13 +51,35 @@ class _Console(code.InteractiveConsole):
 
     def runcode(self, code: CodeType) -> None:
         try:
-            made = eval(code, self._names)  # what a person has typed
-            if inspect.iscoroutine(made):
-                self._runner.run(made)
+            _run(code, self._names, self._runner)
         except SystemExit:
             raise
         except BaseException:
             self.showtraceback()
+
+
+def _run_script(text: str, names: dict[str, Any]) -> bool:
+    """Run what was piped in, statement by statement, to the first that fails; as in a console, values are shown."""
+    with asyncio.Runner() as runner:
+        try:
+            for statement in ast.parse(text, "<stdin>").body:
+                code = compile(ast.Interactive([statement]), "<stdin>", "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                _run(code, names, runner)
+        except SystemExit as ending:
+            return not ending.code
+        except BaseException as error:
+            lines = traceback.TracebackException.from_exception(error)
+            # The frames of this file are nobody's business.
+            lines.stack[:] = [frame for frame in lines.stack if frame.filename != __file__]
+            print("".join(lines.format()), end="", file=sys.stderr)
+            return False
+    return True
+
+
+def _run(code: CodeType, names: dict[str, Any], runner: asyncio.Runner) -> None:
+    made = eval(code, names)  # what a person has typed
+    if inspect.iscoroutine(made):
+        runner.run(made)
 
 
 def _run_ipython(names: dict[str, Any]) -> bool:

@@ -105,7 +105,10 @@ def tools_there(client: HostClient, search: str = "", group: str | None = None) 
 
 def offers_here(plugin: str) -> list[str]:
     """What one plugin of this process offers, a line each."""
-    lines = [f"route    {' '.join(row['methods'])} {row['path']}" for row in routes_here() if row["plugin"] == plugin]
+    source = next((source for id, *_, source, _engine in _core.plugins() if id == plugin), "")
+    folder = _manifest_folder(source)
+    lines = [] if folder is None else _core.manifest_offers(folder)
+    lines += [f"route    {' '.join(row['methods'])} {row['path']}" for row in routes_here() if row["plugin"] == plugin]
     for row in tools_here():
         if row["plugin"] == plugin:
             lines.append(f"tool     {row['name']}" + (" (side effect)" if row["side_effect"] else ""))
@@ -130,10 +133,16 @@ def notes_here() -> list[str]:
 
 def _manifest_notes(source: str) -> list[str]:
     """The notes about the manifest of a plugin that came from ``source``, where it has one."""
+    folder = _manifest_folder(source)
+    return [] if folder is None else _core.manifest_notes(folder)
+
+
+def _manifest_folder(source: str) -> Path | None:
+    """The folder of the manifest of a plugin that came from ``source``, where it has one."""
     folder = Path(source)
     folder = folder if folder.is_dir() else folder.parent
     is_its_own = source.endswith(("__init__.py", "manifest.json")) or folder == Path(source)
-    return _core.manifest_notes(folder) if is_its_own and (folder / "manifest.json").is_file() else []
+    return folder if is_its_own and (folder / "manifest.json").is_file() else None
 
 
 def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> str:

@@ -96,7 +96,7 @@ class ToolNames:
         """Run the tool and return its result; arguments by name, or as one dict. Raises ``ToolError``."""
         self._check()
         try:
-            return self._backend.call(self._name, _together(self._name, arguments, named))
+            return self._backend.call(self._name, _together(self, arguments, named))
         except PlugbayError as error:
             raise _as_tool_error(error) from None
 
@@ -104,7 +104,7 @@ class ToolNames:
         """Run the tool and return its result, in ``async`` code. Raises ``ToolError``."""
         self._check()
         try:
-            return await self._backend.call_async(self._name, _together(self._name, arguments, named))
+            return await self._backend.call_async(self._name, _together(self, arguments, named))
         except PlugbayError as error:
             raise _as_tool_error(error) from None
 
@@ -354,9 +354,10 @@ class _Lines(list[Any]):
         return "\n".join(str(item) for item in self) or "(none)"
 
 
-def _together(name: str, arguments: Any, named: dict[str, Any]) -> dict[str, Any]:
+def _together(tool: ToolNames, arguments: Any, named: dict[str, Any]) -> dict[str, Any]:
     if arguments is not None and not isinstance(arguments, Mapping):
-        raise TypeError(f"{name} takes its arguments by name: write {name}(argument=…), or give one dict")
+        name, first = tool._name, next(iter(tool.__signature__.parameters), "argument")
+        raise TypeError(f"{name} takes its arguments by name: write {name}({first}=…), or give one dict")
     return {**(arguments or {}), **named}
 
 

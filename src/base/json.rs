@@ -31,7 +31,7 @@ impl Json {
         match serde_json::from_slice::<&RawValue>(&text) {
             Ok(_) if is_too_deep(&text) => Err(Error::new(Kind::Malformed, TOO_DEEP)),
             Ok(_) => Ok(Self(text)),
-            Err(error) => Err(Error::new(Kind::Malformed, format!("expected JSON, found {error}"))),
+            Err(error) => Err(Error::new(Kind::Malformed, format!("this is not JSON: {error}"))),
         }
     }
 

@@ -163,7 +163,9 @@ fn ask(body: &mut String, approval: &Approval, who: &Principal) {
         let _ = writeln!(
             body,
             "<p>It waits for an answer, which is not for {} to give: another principal with the scope <code>approve</code> \
-             signs in here with <code>plugbay sign-in</code>, or answers with <code>plugbay approvals</code>.</p>",
+             signs in here or answers with <code>plugbay approvals</code>. <code>plugbay token add NAME --scope approve</code> makes \
+             it a token, which <code>plugbay sign-in</code> and <code>plugbay approvals</code> take from \
+             <code>PLUGBAY_TOKEN</code>.</p>",
             seen(who.name())
         );
         return;

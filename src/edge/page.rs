@@ -98,7 +98,8 @@ pub fn refusal(head: &Head, error: &Error) -> Option<Response> {
         Kind::Unauthenticated => &Error::new(Kind::Unauthenticated, "this page is for people who are signed in"),
         _ => error,
     };
-    Some(failed("Not signed in", error, &below))
+    let title = if error.kind() == Kind::Denied { "Not allowed" } else { "Not signed in" };
+    Some(failed(title, error, &below))
 }
 
 /// The page for a sign-in link that signs nobody in.

@@ -96,7 +96,7 @@ impl Approvals {
             );
             return Err(Error::new(Kind::Denied, message));
         };
-        let id: Arc<str> = random_text()?.into();
+        let id: Arc<str> = id()?.into();
         let (waiter, receiver) = oneshot::channel();
         let mut held = self.held();
         self.end_lapsed(&mut held);
@@ -119,6 +119,8 @@ impl Approvals {
         let until = Instant::now() + limits.time;
         held.open.insert(id, Entry { approval: approval.clone(), until, waiter: Some(waiter) });
         drop(held);
+        let tool = &*approval.question.subject.tool;
+        tracing::info!(tool, caller = approval.question.caller.name(), "a call waits for a person: {}", approval.url);
         self.tell(&approval);
         Ok(Ticket { approvals: self.clone(), approval, until, receiver: Some(receiver) })
     }
@@ -190,7 +192,8 @@ impl Approvals {
             _ if caller == who.name() => {
                 return refused(format!(
                     "{caller} asked for this call itself: another principal with the scope \"approve\" has to answer; make \
-                     one with `plugbay token add NAME --scope approve`"
+                     a token with `plugbay token add NAME --scope approve`, and answer with it: \
+                     `PLUGBAY_TOKEN=… plugbay approvals`"
                 ));
             }
             _ => {}
@@ -297,6 +300,16 @@ impl Approvals {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An id that no command line takes for an option.
+fn id() -> Result<String> {
+    loop {
+        let id = random_text()?;
+        if !id.starts_with('-') {
+            return Ok(id);
+        }
     }
 }
 

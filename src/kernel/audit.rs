@@ -318,6 +318,7 @@ impl Drop for Entry {
         // Who leaves while a person is asked has denied it, whatever the person would have said.
         if let Some((approval, specifier)) = open.asked.get().filter(|_| open.record.decision.is_none()) {
             open.record.decision = Some("asked_denied".into());
+            open.record.reason = Some("caller_left".into());
             open.record.approval = Some(Text::sharing(approval));
             open.record.specifier = specifier.clone();
         }

@@ -81,6 +81,11 @@ impl Draft {
         Self { manifest, source: source.into(), engine, offers: Contributions::default() }
     }
 
+    /// Where it comes from.
+    pub fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
     /// What the plugin says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

@@ -196,14 +196,16 @@ impl Registry {
         self.commit_beside(old.plugins.clone(), draft, old.generation)
     }
 
-    /// Makes a draft serve in place of the plugin that has its id, if there is one, with nothing between the two.
+    /// Makes a draft serve in place of the plugin of its id and source, if there is one, with nothing between the two.
     ///
     /// # Errors
     /// `Conflict`: as [`Registry::commit`]; the plugin before serves on then.
     pub fn replace(&self, draft: Draft) -> Result<Arc<Plugin>> {
         let _alone = self.alone();
         let old = self.snapshot();
-        let others = old.plugins.iter().filter(|plugin| plugin.manifest.id != draft.manifest().id).cloned().collect();
+        let stays =
+            |plugin: &&Arc<Plugin>| plugin.manifest.id != draft.manifest().id || plugin.source != *draft.source();
+        let others = old.plugins.iter().filter(stays).cloned().collect();
         self.commit_beside(others, draft, old.generation)
     }
 

@@ -193,9 +193,10 @@ fn take_lock(home: &Path) -> Result<File> {
             let _ = lock.read_to_string(&mut text);
             let holder: Holder = serde_json::from_str(&text).unwrap_or_default();
             let process = if holder.pid == 0 { "another process".into() } else { format!("process {}", holder.pid) };
-            let place = holder.url.map(|url| format!(" and serves at {url}")).unwrap_or_default();
+            let place = holder.url.as_ref().map(|url| format!(" and serves at {url}")).unwrap_or_default();
+            let ask = holder.url.map(|url| format!(", ask it with --url {url}")).unwrap_or_default();
             let message = format!(
-                "another host uses {}: it is {process}{place}; stop it, or set PLUGBAY_HOME to another folder",
+                "another host uses {}: it is {process}{place}; stop it{ask}, or set PLUGBAY_HOME to another folder",
                 home.display()
             );
             Err(Error::new(Kind::Conflict, message))

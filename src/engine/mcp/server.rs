@@ -116,7 +116,9 @@ impl Life {
                 () = stopping.stopping() => return,
                 ended = self.serve_once(&mut tried) => ended,
             };
-            self.place.registry.withdraw(self.server.name.as_str());
+            if self.is_ours() {
+                self.place.registry.withdraw(self.server.name.as_str());
+            }
             self.record(&ended);
             // Whoever waits for the first try may have gone.
             tried.take().map(|tried| tried.send(()));
@@ -137,6 +139,7 @@ impl Life {
             Error::new(Kind::Timeout, message)
         };
         let connected = async {
+            self.check_name()?;
             let connection = self.connect().await?;
             self.commit(&connection.peer, &connection.ear).await?;
             Ok(connection)
@@ -222,7 +225,7 @@ impl Life {
             (said.title.as_deref().unwrap_or(&said.name), said.version.as_str())
         });
         let manifest = Manifest::of_child(self.server.name.clone(), name, version, "an outside MCP server");
-        let mut draft = Draft::new(manifest, format!("[mcp.servers.{}]", self.server.name), Engine::Mcp);
+        let mut draft = Draft::new(manifest, self.source(), Engine::Mcp);
         let line = Line { peer: peer.clone(), progress: ear.progress.clone(), shutdown: self.place.shutdown.clone() };
         for described in &tools {
             // One tool that cannot be used does not take the others away.
@@ -233,11 +236,35 @@ impl Life {
         self.place.registry.replace(draft).map(drop)
     }
 
+    /// Where it is named.
+    fn source(&self) -> String {
+        format!("[mcp.servers.{}]", self.server.name)
+    }
+
+    /// Whether the plugin of its name is the server's own.
+    fn is_ours(&self) -> bool {
+        let snapshot = self.place.registry.snapshot();
+        snapshot.plugin(self.server.name.as_str()).is_some_and(|plugin| *plugin.source == *self.source())
+    }
+
+    /// Says that no other plugin has its name; else it need not be started.
+    fn check_name(&self) -> Result<()> {
+        match self.place.registry.snapshot().plugin(self.server.name.as_str()) {
+            Some(other) if !self.is_ours() => {
+                let message = format!(
+                    "plugin {} of {} has the name of this MCP server, and the first stays: give the server another name",
+                    other.manifest.id, other.source
+                );
+                Err(Error::new(Kind::Conflict, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn record(&self, (stage, error): &(Stage, Error)) {
         let id = self.server.name.shared();
         tracing::warn!(plugin = &*id, stage = stage.as_str(), "{error}");
-        let source = format!("[mcp.servers.{id}]");
-        self.place.registry.record(PluginError::new(source, Some(id), *stage, error));
+        self.place.registry.record(PluginError::new(self.source(), Some(id), *stage, error));
     }
 }
 

@@ -226,7 +226,8 @@ impl Installer {
 
     /// Waits for the review.
     async fn heard(&self, job: &Job, review: Review) -> Result<Leave> {
-        job.log.say(&format!("{} {} waits for its review", review.id, review.version));
+        let version = if review.version.is_empty() { String::new() } else { format!(" {}", review.version) };
+        job.log.say(&format!("{}{version} waits for its review", review.id));
         let answer = job.ask(review);
         tokio::select! {
             answer = answer => answer.map_err(|_| Error::new(Kind::Cancelled, "it was called off")),

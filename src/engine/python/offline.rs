@@ -10,13 +10,39 @@ use crate::engine::python::convert::error_into_python;
 use crate::kernel::secrets::Secrets;
 use crate::kernel::switches::Switches;
 
-/// What is odd in the `manifest.json` of a folder and does no harm.
+/// What is odd in the `manifest.json` of a folder and does no harm, and whether its server is still to be built.
 ///
 /// # Errors
 /// As `ChildManifest::read`.
 #[pyfunction]
 pub fn manifest_notes(py: Python<'_>, folder: PathBuf) -> PyResult<Vec<String>> {
-    within(py, || ChildManifest::read(&folder).map(|manifest| manifest.notes))
+    within(py, || {
+        let manifest = ChildManifest::read(&folder)?;
+        let mut notes = manifest.notes.clone();
+        if let Some(server) = manifest.server.as_ref().filter(|server| !manifest.folder.join(server).is_file()) {
+            let (id, folder) = (&manifest.id, manifest.folder.display());
+            notes.push(format!("plugin {id}: its server {server:?} is not in {folder} yet: build it"));
+        }
+        Ok(notes)
+    })
+}
+
+/// What the `manifest.json` of a folder offers, a line each: a server, a page.
+///
+/// # Errors
+/// As `ChildManifest::read`.
+#[pyfunction]
+pub fn manifest_offers(py: Python<'_>, folder: PathBuf) -> PyResult<Vec<String>> {
+    within(py, || {
+        let manifest = ChildManifest::read(&folder)?;
+        let (id, mut lines) = (&manifest.id, Vec::new());
+        if manifest.has_server() {
+            let command = manifest.command.join(" ");
+            lines.push(format!("server   {command}, at /api/plugins/{id}/rpc/… and /plugin-ws/{id}"));
+        }
+        lines.push(format!("page     /api/plugins/{id}/assets/{}", manifest.entry));
+        Ok(lines)
+    })
 }
 
 /// Keeps a secret of a plugin.
