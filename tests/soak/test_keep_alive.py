@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,6 +245,7 @@ def test_memory_is_flat_under_an_hours_worth_of_requests_of_every_kind(tmp_path:
         sizes_mib = f"{settled / 2**20:.1f} MiB in the second third, {last / 2**20:.1f} in the last"
         print(f"{total:,} requests: {sizes_mib}")
         assert last <= settled * 1.02
-        # What was left unanswered has ended.
+        # What was left unanswered ends; where its client had sent a further request, at the limit of a call.
         with host.client() as client:
-            assert client.get("/api/host/status").json()["engines"]["python"]["event_loop"]["tasks"] == 0
+            while client.get("/api/host/status").json()["engines"]["python"]["event_loop"]["tasks"]:
+                time.sleep(1)
