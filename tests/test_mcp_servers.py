@@ -17,7 +17,12 @@ NAMES = {"add", "count", "fail", "grow", "helpers", "leave", "picture", "shout",
 @pytest.fixture(scope="module")
 def host() -> Iterator[RunningHost]:
     with mounting(
-        **by_command(trust_annotations=True, read_only=["var*"], specifiers={"add": "{a}"}, env={"GIVEN": "yes"})
+        **by_command(
+            trust_annotations=True,
+            read_only=["var*", "raed*"],
+            specifiers={"add": "{a}", "ad": "{a}"},
+            env={"GIVEN": "yes"},
+        )
     ) as running:
         yield running
 
@@ -32,6 +37,14 @@ def test_its_tools_are_tools_of_this_host(host: RunningHost) -> None:
     assert tools["out.add"]["specifier_template"] == "{a}"
     (plugin,) = host.http.get("/api/host/plugins").json()["plugins"]
     assert (plugin["id"], plugin["name"], plugin["version"], plugin["kind"]) == ("out", "outside", "7.1", "mcp")
+
+
+def test_what_is_said_of_tools_that_it_does_not_have_is_an_error(host: RunningHost) -> None:
+    first, second = sorted(error.message for error in host.registry.errors)
+    assert first.startswith(
+        'read_only of [mcp.servers.out] names "raed*", and the server has no such tool: it has add, '
+    )
+    assert second.startswith('specifiers of [mcp.servers.out] names "ad"')
 
 
 def test_a_call_answers_as_any_tool_does(host: RunningHost) -> None:

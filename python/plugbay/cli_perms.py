@@ -68,7 +68,8 @@ def lint(url: str | None, config: str | None, plugins_dir: Sequence[str], as_jso
         for row in rows:
             where = f"{row['severity']}: {row['place']}: {row['list']} rule {row['rule']!r}"
             _say(f"{where}: {row['problem']}; {row['cure']}")
-        _say(f"{sum(row['severity'] == 'error' for row in rows)} errors, {len(rows)} in all")
+        errors = sum(row["severity"] == "error" for row in rows)
+        _say(f"{errors} {'error' if errors == 1 else 'errors'}, {len(rows)} found")
     sys.exit(FAILED if any(row["severity"] == "error" for row in rows) else 0)
 
 

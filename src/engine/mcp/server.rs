@@ -20,6 +20,7 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use wildmatch::WildMatch;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::manifest::Manifest;
@@ -66,6 +67,9 @@ pub fn mount(servers: &[McpServer], place: &Place) -> Vec<tokio::sync::oneshot::
     };
     servers.iter().map(start).collect()
 }
+
+/// So many tools are named in a message.
+const TOLD: usize = 30;
 
 /// One server's life.
 struct Life {
@@ -141,7 +145,8 @@ impl Life {
         let connected = async {
             self.check_name()?;
             let connection = self.connect().await?;
-            self.commit(&connection.peer, &connection.ear).await?;
+            let tools = self.commit(&connection.peer, &connection.ear).await?;
+            self.tell_unmatched(&tools);
             Ok(connection)
         };
         let connection = match timeout(START_TIME, connected).await.unwrap_or_else(|_| Err(late())) {
@@ -163,7 +168,7 @@ impl Life {
                 }
             }
             match timeout(START_TIME, self.commit(&peer, &ear)).await.unwrap_or_else(|_| Err(late())) {
-                Ok(()) => {}
+                Ok(_) => {}
                 // What it offers now cannot be had; what it offered before serves on.
                 Err(error) if error.kind() == Kind::Conflict => self.record(&(Stage::Commit, error)),
                 Err(error) => return (Stage::Run, error),
@@ -217,8 +222,8 @@ impl Life {
         Ok(Connection { peer: service.peer().clone(), service, must_listen, _ward: ward, overrun, ear })
     }
 
-    /// Commits the tools that the server has now, in place of those that it had.
-    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear) -> Result<()> {
+    /// Commits the tools that the server has now, in place of those that it had, and returns them.
+    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear) -> Result<Vec<Tool>> {
         let tools = listed(peer).await?;
         let said = peer.peer_info().and_then(|said| said.server_info.clone());
         let (name, version) = said.as_ref().map_or((self.server.name.as_str(), "0.0.0"), |said| {
@@ -233,7 +238,25 @@ impl Life {
                 self.record(&(Stage::Commit, error));
             }
         }
-        self.place.registry.replace(draft).map(drop)
+        self.place.registry.replace(draft)?;
+        Ok(tools)
+    }
+
+    /// Records what the settings say of tools that the server does not have: it would have no effect, and nobody would know.
+    fn tell_unmatched(&self, tools: &[Tool]) {
+        let is_there = |pattern: &str| tools.iter().any(|tool| WildMatch::new(pattern).matches(&tool.name));
+        let read_only = self.server.read_only.iter().map(|pattern| ("read_only", pattern, is_there(pattern)));
+        let named = |tool: &String| tools.iter().any(|offered| *offered.name == **tool);
+        let specifiers = self.server.specifiers.iter().map(|(tool, _)| ("specifiers", tool, named(tool)));
+        for (setting, pattern, _) in read_only.chain(specifiers).filter(|(_, _, is_there)| !is_there) {
+            let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).take(TOLD).collect();
+            let message = format!(
+                "{setting} of [mcp.servers.{}] names {pattern:?}, and the server has no such tool: it has {}",
+                self.server.name,
+                names.join(", ")
+            );
+            self.record(&(Stage::Commit, Error::new(Kind::Invalid, message)));
+        }
     }
 
     /// Where it is named.
