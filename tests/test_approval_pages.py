@@ -106,12 +106,12 @@ def test_always_keeps_the_rule_as_it_was_edited(host: RunningHost, browser: Brow
     agent = Agent(host, "always")
     approval = agent.waits(path="/kept/1")
     seen = browser.go(approval["url"])
-    browser.fill('input[name="rule"]', "files.write(/elsewhere)")
+    browser.fill('textarea[name="rule"]', "files.write(/elsewhere)")
     seen = browser.click(ALWAYS)
     assert seen.status == 422
     assert "do not let this call through" in seen.text
     browser.click(f'a[href="/approvals/{approval["id"]}"]')
-    browser.fill('input[name="rule"]', "files.write(/kept/*)")
+    browser.fill('textarea[name="rule"]', "files.write(/kept/*)")
     assert "Allowed by owner" in browser.click(ALWAYS).text
     assert agent.ask(path="/kept/1").json() == {"result": "wrote /kept/1"}
     assert agent.ask(path="/kept/2").json() == {"result": "wrote /kept/2"}

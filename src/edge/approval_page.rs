@@ -24,7 +24,7 @@ use crate::kernel::approvals::{Approval, State as Stands};
 use crate::kernel::auth::{Principal, Scope};
 use crate::kernel::call::Caller;
 use crate::kernel::clerk::{Rules, Said, Word};
-use crate::kernel::word::is_unseen;
+use crate::kernel::unseen::written_out;
 
 /// The routes of the pages.
 pub fn router() -> Router<Parts> {
@@ -58,7 +58,7 @@ async fn one(
 ) -> Response {
     let id = named(path).unwrap_or_default();
     match parts.toolbox.gate().approvals().find(&id, &caller.principal) {
-        Ok(approval) => with_forms(&title(&approval), &shown(&approval, &caller.principal)),
+        Ok(approval) => with_forms(&written_out(&title(&approval)), &shown(&approval, &caller.principal)),
         Err(error) => failed("No such call", &error, ALL),
     }
 }
@@ -185,7 +185,12 @@ fn ask(body: &mut String, approval: &Approval, who: &Principal) {
     if !question.rules.is_empty() {
         let _ = write!(body, "{form}<p>");
         for rule in &question.rules {
-            let _ = writeln!(body, "<input name=\"rule\" size=\"60\" aria-label=\"rule\" value=\"{}\">", text(rule));
+            // All of a rule is seen, also its end.
+            let _ = writeln!(
+                body,
+                "<textarea name=\"rule\" rows=\"2\" cols=\"80\" aria-label=\"rule\">{}</textarea>",
+                text(rule)
+            );
         }
         body.push_str(
             "<button name=\"decision\" value=\"always\">Allow always what this rule matches</button></p>\n</form>\n",
@@ -208,15 +213,7 @@ fn title(approval: &Approval) -> String {
 
 /// Text as HTML in which a character that cannot be seen, or that moves others, is written out.
 fn seen(raw: &str) -> String {
-    let mut plain = String::with_capacity(raw.len());
-    for character in raw.chars() {
-        if is_unseen(character) {
-            plain.extend(character.escape_unicode());
-        } else {
-            plain.push(character);
-        }
-    }
-    text(&plain)
+    text(&written_out(raw))
 }
 
 /// The same, with the ends of its lines as they are.

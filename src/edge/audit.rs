@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::edge::answer::json;
+use crate::edge::answer::{json, kept};
 use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
 use crate::kernel::journal::{Order, Wish, microseconds};
@@ -117,9 +117,18 @@ async fn simulate(State(parts): State<Parts>, asked: Result<Query<Span>, QueryRe
     loop {
         let wish = Wish { after, before, limit: LIMITS.1, ..Wish::default() };
         let records = audit.read(&wish).await?;
-        records.iter().for_each(|record| replay.add(gate, &snapshot, record));
-        let Some(last) = records.last().filter(|_| records.len() == LIMITS.1 as usize) else { break };
-        before = Some(last.id);
+        let last = records.last().filter(|_| records.len() == LIMITS.1 as usize).map(|last| last.id);
+        let (gate, snapshot) = (gate.clone(), snapshot.clone());
+        // Paths are looked up on the disk.
+        replay = kept(move || {
+            records.iter().for_each(|record| replay.add(&gate, &snapshot, record));
+            Ok(replay)
+        })
+        .await?;
+        if last.is_none() {
+            break;
+        }
+        before = last;
     }
     let mut answer = serde_json::to_value(&replay)
         .map_err(|error| Error::new(Kind::Internal, "what was judged cannot be written").with_source(error))?;

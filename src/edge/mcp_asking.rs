@@ -17,11 +17,12 @@ use crate::kernel::approvals::{Approval, Through};
 use crate::kernel::auth::Principal;
 use crate::kernel::call::Progress;
 use crate::kernel::gate::{Choice, Gate, Notice};
+use crate::kernel::unseen::written_out;
 
 /// The name of our question among those that an answer waits for.
 const QUESTION: &str = "approval";
 
-/// Characters of the arguments that a form shows.
+/// Characters of the arguments that a form shows; of longer ones it asks nothing.
 const SHOWN: usize = 500;
 
 /// How this client can be asked.
@@ -31,7 +32,7 @@ pub enum Manner {
     Unasked,
     /// It shows an address.
     Address,
-    /// It shows a form, and what is answered there counts.
+    /// It shows a form, and what is answered there counts, where the form shows all of the call.
     Form,
 }
 
@@ -53,7 +54,7 @@ impl Manner {
     fn question(self, approval: &Approval) -> Option<ElicitRequestParams> {
         let question = &approval.question;
         let what = match &question.specifier {
-            Some(specifier) => format!("{}({})", question.subject.tool, specifier.text),
+            Some(specifier) => written_out(&format!("{}({})", question.subject.tool, specifier.text)),
             None => question.subject.tool.to_string(),
         };
         match self {
@@ -65,20 +66,36 @@ impl Manner {
                 elicitation_id: approval.id.to_string(),
             }),
             Self::Form => {
-                let arguments: String = question.arguments.to_string().chars().take(SHOWN).collect();
-                let schema = json!({
-                    "type": "object",
-                    "properties": { "allow": { "type": "boolean", "title": "Let this call run, once" } },
-                    "required": ["allow"],
-                });
-                Some(ElicitRequestParams::FormElicitationParams {
-                    meta: None,
-                    message: format!("{what} needs leave, because {}. Its arguments: {arguments}", question.reason.1),
-                    requested_schema: serde_json::from_value(schema).ok()?,
-                })
+                let (message, schema) = match shown_whole(approval) {
+                    Some(arguments) => (
+                        format!("{what} needs leave, because {}. Its arguments: {arguments}", question.reason.1),
+                        json!({
+                            "type": "object",
+                            "properties": { "allow": { "type": "boolean", "title": "Let this call run, once" } },
+                            "required": ["allow"],
+                        }),
+                    ),
+                    // Not every client that has forms shows an address: a form that asks nothing says it.
+                    None => (
+                        format!(
+                            "{} needs leave, because {}. It is too long to be shown here: see what it would do, and answer \
+                             at {}",
+                            question.subject.tool, question.reason.1, approval.url
+                        ),
+                        json!({ "type": "object", "properties": {} }),
+                    ),
+                };
+                let requested_schema = serde_json::from_value(schema).ok()?;
+                Some(ElicitRequestParams::FormElicitationParams { meta: None, message, requested_schema })
             }
         }
     }
+}
+
+/// The arguments as a form shows them; `None` where it would not show all of them.
+fn shown_whole(approval: &Approval) -> Option<String> {
+    let arguments = written_out(&approval.question.arguments.to_string());
+    (arguments.chars().count() <= SHOWN).then_some(arguments)
 }
 
 /// Who hears that a person is asked: the client's progress, and whoever reads the channel.
@@ -131,6 +148,10 @@ pub fn comes_back(gate: &Gate, manner: Manner, principal: &Principal, request: &
 }
 
 fn answer(gate: &Gate, approval: &Approval, principal: &Principal, said: &ElicitResult) {
+    // Nobody was asked in the form, whatever comes back from it.
+    if shown_whole(approval).is_none() {
+        return;
+    }
     let allowed = said.content.as_ref().and_then(|content| content.get("allow")).and_then(Value::as_bool);
     let choice = match (&said.action, allowed) {
         (ElicitationAction::Accept, Some(true)) => Choice::Once,

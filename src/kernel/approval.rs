@@ -44,9 +44,11 @@ pub struct Question {
 }
 
 impl Question {
-    /// Whether the same principal asks for the same call: what may come back to an approval.
+    /// Whether the same principal asks for the same call: what may come back to an approval. Whose token was taken back
+    /// is no longer the same: another may have the name now.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.caller.name() == other.caller.name()
+        !self.caller.is_revoked()
+            && self.caller.name() == other.caller.name()
             && self.subject.tool == other.subject.tool
             && self.subject.plugin == other.subject.plugin
             && self.subject.fingerprint == other.subject.fingerprint

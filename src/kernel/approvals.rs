@@ -59,6 +59,8 @@ struct Entry {
     until: Instant,
     /// Who waits; nobody where the caller has gone and may come back.
     waiter: Option<oneshot::Sender<Approval>>,
+    /// Whether a [`Claim`] is on it: nothing else ends it then.
+    claimed: bool,
 }
 
 impl Approvals {
@@ -117,7 +119,7 @@ impl Approvals {
         let approval =
             Approval { id: id.clone(), question, filed, lapses: filed + limits.time, state: State::Pending, url };
         let until = Instant::now() + limits.time;
-        held.open.insert(id, Entry { approval: approval.clone(), until, waiter: Some(waiter) });
+        held.open.insert(id, Entry { approval: approval.clone(), until, waiter: Some(waiter), claimed: false });
         drop(held);
         let tool = &*approval.question.subject.tool;
         tracing::info!(tool, caller = approval.question.caller.name(), "a call waits for a person: {}", approval.url);
@@ -209,13 +211,13 @@ impl Approvals {
         Ok(approval)
     }
 
-    /// Answers. The call that waits goes on at once; one that left and may come back finds the answer for as long again as
-    /// an approval waits.
+    /// Takes an approval to answer it: from here on it neither lapses nor is answered by another, so that what has to be
+    /// done before the answer counts is never done for one that does not.
     ///
     /// # Errors
-    /// As [`Approvals::check`].
-    pub fn answer(&self, id: &str, digest: &str, who: (&Principal, Through), answer: Answer) -> Result<Approval> {
-        self.check(id, digest, who.0, who.1)?;
+    /// As [`Approvals::check`]. `Conflict`: another answers it at this moment.
+    pub fn claim(&self, id: &str, digest: &str, who: (&Principal, Through)) -> Result<Claim> {
+        let approval = self.check(id, digest, who.0, who.1)?;
         let mut held = self.held();
         let still = held
             .open
@@ -224,20 +226,11 @@ impl Approvals {
         let Some(entry) = still else {
             return Err(Error::new(Kind::Conflict, "this approval has ended meanwhile: nothing is left to answer"));
         };
-        entry.approval.state = State::Answered(answer);
-        let approval = entry.approval.clone();
-        match entry.waiter.take() {
-            Some(waiter) => {
-                held.open.remove(id);
-                held.bury(approval.clone(), self.shared.limits.number);
-                // Who waited may have gone this moment.
-                let _ = waiter.send(approval.clone());
-            }
-            None => entry.until = Instant::now() + self.shared.limits.time,
+        if entry.claimed {
+            return Err(Error::new(Kind::Conflict, "another answers this approval at this moment: read it again"));
         }
-        drop(held);
-        self.tell(&approval);
-        Ok(approval)
+        entry.claimed = true;
+        Ok(Claim { approvals: self.clone(), approval })
     }
 
     /// Ends those that have lapsed. Called now and then, so that whoever listens is told in time.
@@ -261,9 +254,17 @@ impl Approvals {
         true
     }
 
-    /// Takes back what nobody waits for any more.
-    fn end(&self, id: &str, state: State) {
+    /// Takes back what nobody waits for any more. False where a claim is on it, which then ends it.
+    fn end(&self, id: &str, state: State) -> bool {
         let mut held = self.held();
+        if held.open.get(id).is_some_and(|entry| entry.claimed) {
+            return false;
+        }
+        self.end_now(&mut held, id, state);
+        true
+    }
+
+    fn end_now(&self, held: &mut Held, id: &str, state: State) {
         let Some(mut entry) = held.open.remove(id) else { return };
         if entry.approval.state == State::Pending {
             entry.approval.state = state;
@@ -274,8 +275,8 @@ impl Approvals {
 
     fn end_lapsed(&self, held: &mut Held) {
         let now = Instant::now();
-        let late: Vec<Arc<str>> =
-            held.open.values().filter(|entry| entry.until <= now).map(|entry| entry.approval.id.clone()).collect();
+        let late = held.open.values().filter(|entry| entry.until <= now && !entry.claimed);
+        let late: Vec<Arc<str>> = late.map(|entry| entry.approval.id.clone()).collect();
         for id in late {
             let Some(mut entry) = held.open.remove(&id) else { continue };
             if entry.approval.state == State::Pending {
@@ -326,6 +327,60 @@ fn not_found() -> Error {
     Error::new(Kind::NotFound, "there is no such approval: `plugbay approvals` lists those that wait")
 }
 
+/// An approval that is being answered. Dropping it leaves the approval as it was.
+pub struct Claim {
+    approvals: Approvals,
+    approval: Approval,
+}
+
+impl Claim {
+    /// The approval as it was found.
+    pub fn approval(&self) -> &Approval {
+        &self.approval
+    }
+
+    /// Answers. The call that waits goes on at once; one that left and may come back finds the answer for as long again as
+    /// an approval waits.
+    pub fn answer(self, answer: Answer) -> Approval {
+        let approval = Approval { state: State::Answered(answer), ..self.approval.clone() };
+        let limits = self.approvals.shared.limits;
+        let mut held = self.approvals.held();
+        // While it is claimed nothing else takes it out.
+        if let Some(entry) = held.open.remove(&approval.id) {
+            match entry.waiter {
+                Some(waiter) => {
+                    held.bury(approval.clone(), limits.number);
+                    // Who waited may have gone this moment.
+                    let _ = waiter.send(approval.clone());
+                }
+                None => {
+                    let until = Instant::now() + limits.time;
+                    let kept = Entry { approval: approval.clone(), until, waiter: None, claimed: false };
+                    held.open.insert(approval.id.clone(), kept);
+                }
+            }
+        }
+        drop(held);
+        self.approvals.tell(&approval);
+        approval
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut held = self.approvals.held();
+        // One that was answered is not claimed any more.
+        let Some(entry) = held.open.get_mut(&self.approval.id).filter(|entry| entry.claimed) else { return };
+        entry.claimed = false;
+        // What has ended meanwhile ends now.
+        if entry.waiter.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            self.approvals.end_now(&mut held, &self.approval.id, State::Left);
+        } else {
+            self.approvals.end_lapsed(&mut held);
+        }
+    }
+}
+
 /// A call's place at an approval. Dropping it is leaving for good: the approval ends.
 pub struct Ticket {
     approvals: Approvals,
@@ -354,9 +409,12 @@ impl Ticket {
                     self.receiver = None;
                     return None;
                 }
-                self.approvals.end(&self.approval.id, State::Lapsed);
-                // It may have been answered this moment.
-                let ended = self.receiver.as_mut().and_then(|receiver| receiver.try_recv().ok());
+                // It may have been answered this moment; and whoever is answering it now began in time.
+                let ended = if self.approvals.end(&self.approval.id, State::Lapsed) {
+                    self.receiver.as_mut().and_then(|receiver| receiver.try_recv().ok())
+                } else {
+                    self.receiver.as_mut()?.await.ok()
+                };
                 Some(ended.unwrap_or_else(|| Approval { state: State::Lapsed, ..self.approval.clone() }))
             }
         }

@@ -31,9 +31,12 @@ const TOKENS_FILE: &str = "tokens.json";
 const SIGN_IN_TIME: Duration = Duration::from_secs(600);
 /// How long a session lasts.
 const SESSION_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How many codes, sessions and added tokens there may be; of codes and sessions the oldest makes room.
-const CODES: usize = 100;
-const SESSIONS: usize = 1000;
+/// How many codes there may be of one principal and of all; the oldest makes room. No principal alone can push out the
+/// link of another.
+const CODES: Room = Room { own: 10, all: 1000 };
+/// The same of sessions.
+const SESSIONS: Room = Room { own: 100, all: 10_000 };
+/// How many added tokens there may be.
 const TOKENS: usize = 10_000;
 
 /// What is kept of an added token.
@@ -69,21 +72,22 @@ struct Shared {
     /// Held while tokens are changed, so that two changes cannot lose one another.
     changes: Mutex<()>,
     /// Sign-in codes that were not used, oldest first.
-    codes: Mutex<Vec<Code>>,
+    codes: Mutex<Vec<Pass>>,
     /// Signed-in browsers, oldest first.
-    sessions: Mutex<Vec<Visit>>,
+    sessions: Mutex<Vec<Pass>>,
 }
 
-struct Code {
+/// A code or a session: for whom, and how long.
+struct Pass {
     digest: Digest,
     until: Instant,
     principal: Principal,
 }
 
-struct Visit {
-    digest: Digest,
-    until: Instant,
-    principal: Principal,
+/// How many passes are kept.
+struct Room {
+    own: usize,
+    all: usize,
 }
 
 /// The credentials of one moment.
@@ -169,8 +173,7 @@ impl Auth {
         let digest = digest_of(id);
         let sessions = locked(&self.shared.sessions);
         let visit = sessions.iter().find(|visit| same(&visit.digest, &digest))?;
-        let valid = visit.until > Instant::now() && !visit.principal.is_revoked();
-        valid.then(|| visit.principal.clone())
+        visit.is_valid().then(|| visit.principal.clone())
     }
 
     /// A code that signs a browser in as that principal, once, within ten minutes.
@@ -179,8 +182,8 @@ impl Auth {
     /// `Internal`: the system gives no random bytes.
     pub fn offer_sign_in(&self, principal: Principal) -> Result<String> {
         let code = random_text()?;
-        let kept = Code { digest: digest_of(code.as_bytes()), until: Instant::now() + SIGN_IN_TIME, principal };
-        push(&mut locked(&self.shared.codes), kept, CODES);
+        let kept = Pass { digest: digest_of(code.as_bytes()), until: Instant::now() + SIGN_IN_TIME, principal };
+        push(&mut locked(&self.shared.codes), kept, &CODES);
         Ok(code)
     }
 
@@ -196,16 +199,13 @@ impl Auth {
             let place = codes.iter().position(|code| same(&code.digest, &digest));
             place.map(|place| codes.remove(place))
         };
-        let found = found.filter(|code| code.until > Instant::now() && !code.principal.is_revoked());
-        let Some(Code { principal, .. }) = found else {
+        let Some(Pass { principal, .. }) = found.filter(Pass::is_valid) else {
             let message = "this sign-in link is unknown, was used, or is older than ten minutes: `plugbay sign-in` prints \
                            a new one";
             return Err(Error::new(Kind::Unauthenticated, message));
         };
-        let visit = Visit { digest: digest_of(id.as_bytes()), until: Instant::now() + SESSION_TIME, principal };
-        let mut sessions = locked(&self.shared.sessions);
-        sessions.retain(|visit| visit.until > Instant::now() && !visit.principal.is_revoked());
-        push(&mut sessions, visit, SESSIONS);
+        let visit = Pass { digest: digest_of(id.as_bytes()), until: Instant::now() + SESSION_TIME, principal };
+        push(&mut locked(&self.shared.sessions), visit, &SESSIONS);
         Ok(id)
     }
 
@@ -406,12 +406,24 @@ fn start_of(digest: &Digest) -> [u8; 8] {
     start
 }
 
-/// Adds to a list that is kept oldest first and never longer than `limit`.
-fn push<T>(list: &mut Vec<T>, item: T, limit: usize) {
-    if list.len() >= limit {
+impl Pass {
+    fn is_valid(&self) -> bool {
+        self.until > Instant::now() && !self.principal.is_revoked()
+    }
+}
+
+/// Adds to a list that is kept oldest first; what is of no use any more goes, then the principal's own oldest.
+fn push(list: &mut Vec<Pass>, pass: Pass, room: &Room) {
+    list.retain(Pass::is_valid);
+    let own = |kept: &Pass| kept.principal.name() == pass.principal.name();
+    if list.iter().filter(|kept| own(kept)).count() >= room.own
+        && let Some(oldest) = list.iter().position(own)
+    {
+        list.remove(oldest);
+    } else if list.len() >= room.all {
         list.remove(0);
     }
-    list.push(item);
+    list.push(pass);
 }
 
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {

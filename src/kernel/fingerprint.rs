@@ -3,9 +3,11 @@
 //! Two digests: of all that decides what a call does, and of the prose around it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Map, Value, json};
+use sha2::Sha256;
 
 use crate::kernel::secret::{Digest, digest_of, digest_of_hex, hex};
 
@@ -124,6 +126,20 @@ impl Identity {
 /// have one digest, it is the digest of the text as it came.
 pub fn digest_of_arguments(text: &[u8], value: &Value) -> Fingerprint {
     if is_exact(value) { Fingerprint::of(value) } else { Fingerprint(digest_of(text)) }
+}
+
+/// The same of arguments that hold a secret: with a key of this run of the host, so that nobody who sees the digest and the
+/// rest of the arguments finds the secret by trying.
+pub fn keyed_digest_of_arguments(text: &[u8], value: &Value) -> Fingerprint {
+    static KEY: LazyLock<Digest> = LazyLock::new(|| {
+        let mut key = Digest::default();
+        // The host has had random bytes from the system already, else it would not run.
+        let _ = getrandom::fill(&mut key);
+        key
+    });
+    let mut mac = Hmac::<Sha256>::new_from_slice(&*KEY).expect("a key of HMAC may have any length");
+    mac.update(&digest_of_arguments(text, value).0);
+    Fingerprint(mac.finalize().into_bytes().into())
 }
 
 /// What differs between two values, one line a place: `/parameters/properties/path/type: "string" → "integer"`. At most

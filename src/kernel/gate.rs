@@ -10,17 +10,18 @@ use crate::base::settings::{Limits, Mode, Settings};
 use crate::kernel::approvals::{Answer, Approval, ApprovalLimits, Approvals, Question, State, Through};
 use crate::kernel::auth::{Principal, Scope};
 use crate::kernel::breaker::{Breaker, BreakerLimits};
-use crate::kernel::call::ToolCall;
+use crate::kernel::call::{Arguments, ToolCall};
 use crate::kernel::decision::{Decision, Outcome};
 use crate::kernel::explain::explanation;
-use crate::kernel::fingerprint::{Fingerprint, Identity, differences, digest_of_arguments};
+use crate::kernel::fingerprint::{Fingerprint, Identity, differences, digest_of_arguments, keyed_digest_of_arguments};
+use crate::kernel::glob::Glob;
 use crate::kernel::judge::{Judgement, Policy, Reason, Subject, Verdict};
 use crate::kernel::readable::Readable;
 use crate::kernel::redact::redacted;
 use crate::kernel::rule::{List, Place, Rule};
 use crate::kernel::rulebook::{NewRule, Rulebook, SeenTool};
 use crate::kernel::rules::RuleSet;
-use crate::kernel::specifier::{Specifier, Template};
+use crate::kernel::specifier::{Part, Specifier, Template};
 use crate::kernel::store::Store;
 
 /// How many differences of a tool a person is shown.
@@ -77,6 +78,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The digest of a call's arguments.
+    pub fn digest(&self, arguments: &Arguments) -> Fingerprint {
+        let (text, value) = (arguments.text().as_bytes(), arguments.value());
+        if self.hiding.is_some() { keyed_digest_of_arguments(text, value) } else { digest_of_arguments(text, value) }
+    }
+
     /// Arguments as they may be shown and kept: without what the schema marks as secret.
     pub fn shown(&self, arguments: &Value) -> Value {
         self.hiding.as_ref().map_or_else(|| arguments.clone(), |schema| redacted(schema, arguments))
@@ -270,7 +277,7 @@ impl Gate {
             prose: facts.identity.prose,
             specifier: specifier.cloned(),
             arguments: facts.shown(call.arguments.value()),
-            digest: digest_of_arguments(call.arguments.text().as_bytes(), call.arguments.value()),
+            digest: facts.digest(&call.arguments),
             reason: (judgement.reason.as_str(), judgement.reason.told()),
             rule: judgement.rule.as_ref().map(ToString::to_string),
             differences: seen.as_ref().map_or_else(Vec::new, |seen| {
@@ -298,23 +305,26 @@ impl Gate {
         }
         let Some(specifier) = specifier else { return vec![subject.tool.to_string()] };
         let policy = self.shared.rulebook.policy();
-        let mut rules = Vec::new();
+        let mut needed: Vec<(&Part, &Glob)> = Vec::new();
         for part in &specifier.parts {
             let Some(form) = part.narrowest() else { return Vec::new() };
             let alone = Specifier { parts: vec![part.clone()], ..specifier.clone() };
-            let rule = format!("{}({})", subject.tool, form.as_str());
-            if policy.judge(subject, Some(&alone), || None).verdict != Verdict::Allow && !rules.contains(&rule) {
-                rules.push(rule);
+            let is_allowed = policy.judge(subject, Some(&alone), || None).verdict == Verdict::Allow;
+            // A rule for what another of them allows could never decide, and would not be kept.
+            if !is_allowed && !needed.iter().any(|(_, other)| part.is_allowed_by(other)) {
+                needed.retain(|(before, _)| !before.is_allowed_by(form));
+                needed.push((part, form));
             }
         }
-        rules
+        needed.iter().map(|(_, form)| format!("{}({})", subject.tool, form.as_str())).collect()
     }
 
-    /// Answers an approval. An "always" is kept before the call goes on. Blocks until it is on the disk.
+    /// Answers an approval. An "always" is kept before the call goes on, and only where the answer counts. Blocks until it
+    /// is on the disk.
     ///
     /// # Errors
-    /// As [`Approvals::answer`]. `Invalid`: the rules are none, or do not let this call through. `Conflict`: no rule can
-    /// let it through. `Unavailable`: the rules cannot be kept.
+    /// As [`Approvals::claim`], and nothing is kept. `Invalid`: the rules are none, or do not let this call through.
+    /// `Conflict`: no rule can let it through. `Unavailable`: the rules cannot be kept; then it waits on.
     pub fn answer(
         &self,
         id: &str,
@@ -322,16 +332,16 @@ impl Gate {
         who: (&Principal, Through),
         (choice, reason): (&Choice, Option<&str>),
     ) -> Result<Approval> {
-        let approval = self.shared.approvals.check(id, digest, who.0, who.1)?;
+        let claim = self.shared.approvals.claim(id, digest, who)?;
         if let Choice::Always(rules) = choice {
-            self.keep(&approval.question, who.0.name(), rules)?;
+            self.keep(&claim.approval().question, who.0.name(), rules)?;
         }
         let answer = Answer {
             allowed: *choice != Choice::Deny,
             by: who.0.name().into(),
             reason: reason.map(str::trim).filter(|reason| !reason.is_empty()).map(Into::into),
         };
-        self.shared.approvals.answer(id, digest, who, answer)
+        Ok(claim.answer(answer))
     }
 
     fn keep(&self, question: &Question, by: &str, rules: &[String]) -> Result<()> {
@@ -352,15 +362,14 @@ impl Gate {
                 format!("{rules:?} do not let this call through: the narrowest that do are {:?}", question.rules);
             return Err(Error::new(Kind::Invalid, message));
         }
-        for text in rules {
-            let seen = SeenTool {
-                plugin: question.subject.plugin.to_string(),
-                fingerprint: question.subject.fingerprint.to_string(),
-                prose: question.prose.to_string(),
-                facts: question.facts.clone(),
-            };
-            self.shared.rulebook.add(NewRule { list: List::Allow, text, by, seen: Some(seen) })?;
-        }
+        let seen = SeenTool {
+            plugin: question.subject.plugin.to_string(),
+            fingerprint: question.subject.fingerprint.to_string(),
+            prose: question.prose.to_string(),
+            facts: question.facts.clone(),
+        };
+        let new = rules.iter().map(|text| NewRule { list: List::Allow, text, by, seen: Some(seen.clone()) });
+        self.shared.rulebook.add_all(new.collect())?;
         Ok(())
     }
 

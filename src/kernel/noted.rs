@@ -17,7 +17,11 @@ const KEPT_BYTES: usize = 16 << 10;
 /// the facts. Arguments that no schema speaks of are not kept: nobody knows what is secret in them.
 pub fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: Option<(&Arc<str>, &Facts)>) {
     let (given, value) = (call.arguments.text(), call.arguments.value());
-    record.digest = Text::Shared(digest_of_arguments(given.as_bytes(), value).text());
+    let digest = match tool {
+        Some((_, facts)) => facts.digest(&call.arguments),
+        None => digest_of_arguments(given.as_bytes(), value),
+    };
+    record.digest = Text::Shared(digest.text());
     let Some((version, facts)) = tool else { return };
     record.plugin = Some(Text::sharing(&facts.plugin));
     record.version = Some(Text::sharing(version));

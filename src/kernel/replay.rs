@@ -1,12 +1,13 @@
 //! Calls that were recorded, judged by the rules of now: what a change of rules would have done.
 //!
-//! The arguments are not looked at, only the specifier that was recorded. Breakers are left out, since they depend on
-//! the time.
+//! What a call would have worked on is made anew from its arguments: the recorded text alone does not say in which other
+//! ways a command, a path or a URL may be read. Breakers are left out, since they depend on the time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::kernel::fingerprint::Fingerprint;
 use crate::kernel::gate::Gate;
@@ -14,6 +15,7 @@ use crate::kernel::judge::{Subject, Verdict};
 use crate::kernel::readable::Readable;
 use crate::kernel::record::Record;
 use crate::kernel::registry::Snapshot;
+use crate::kernel::specifier::{Specifier, Template};
 
 /// Calls that would now be decided otherwise, alike in tool, specifier and decisions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -90,9 +92,7 @@ fn judge(gate: &Gate, snapshot: &Snapshot, record: &Record, was: &'static str) -
     let template = tool.and_then(|tool| tool.specifier_template.as_ref()).or(read.as_ref());
     let specifier = match (record.specifier.as_deref(), template, tool.is_some()) {
         (None, None, _) => None,
-        (Some(text), Some(template), _) => {
-            Some(template.recorded(text).ok_or("the recorded specifier cannot be read by the tool's template")?)
-        }
+        (Some(text), Some(template), _) => Some(specifier_of(template, record, text)?),
         (None, Some(_), _) => return Err("the tool had no specifier then"),
         (Some(_), None, true) => return Err("the tool has no specifier any more"),
         (Some(_), None, false) => return Err("the tool is not loaded"),
@@ -125,4 +125,25 @@ fn judge(gate: &Gate, snapshot: &Snapshot, record: &Record, was: &'static str) -
         reason: judgement.reason.as_str(),
         rule: judgement.rule.as_ref().map(ToString::to_string),
     })
+}
+
+/// What the call worked on, as the gate saw it.
+fn specifier_of(template: &Template, record: &Record, text: &str) -> Result<Specifier, &'static str> {
+    let arguments = record.arguments.as_deref().and_then(|kept| serde_json::from_str::<Value>(kept).ok());
+    let Some(arguments) = arguments.filter(Value::is_object) else {
+        if !is_told_by_its_text(template) {
+            return Err("its arguments were not kept, and its specifier alone does not say all that they mean");
+        }
+        return template.recorded(text).ok_or("the recorded specifier cannot be read by the tool's template");
+    };
+    let specifier = template.render(&arguments);
+    // Another template, a link that leads elsewhere, a value that is hidden: nothing is known of what the gate saw.
+    if *specifier.text == *text { Ok(specifier) } else { Err("its arguments mean something else now") }
+}
+
+/// Whether a specifier's text says all of it: not where a command, a path or a URL is taken apart, none of which is a truth
+/// value, so that one in its place cannot be judged.
+fn is_told_by_its_text(template: &Template) -> bool {
+    let probe: Map<String, Value> = template.names().map(|name| (name.to_owned(), Value::Bool(true))).collect();
+    template.render(&Value::Object(probe)).parts.iter().all(|part| !part.allowable.is_empty())
 }

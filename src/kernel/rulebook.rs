@@ -2,6 +2,7 @@
 //!
 //! What calls are judged by is swapped in whole, after it is on the disk.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -162,26 +163,38 @@ impl Rulebook {
     /// `Invalid`: it is no rule, or cannot work beside the others. `Busy`: there are too many. `Unavailable`: it cannot
     /// be kept; then it does not hold.
     pub fn add(&self, new: NewRule<'_>) -> Result<KeptRule> {
+        let made = self.add_all(vec![new])?.pop();
+        made.ok_or_else(|| Error::new(Kind::Internal, "a rule that was added is not there"))
+    }
+
+    /// Adds several rules, all or none, in one write.
+    ///
+    /// # Errors
+    /// As [`Rulebook::add`], of any; also `Invalid`: one cannot work beside another of them.
+    pub fn add_all(&self, new: Vec<NewRule<'_>>) -> Result<Vec<KeptRule>> {
         let mut kept = self.locked();
-        if kept.rules.len() >= RULES {
-            return Err(Error::new(Kind::Busy, format!("there are {RULES} added rules already: remove some first")));
+        if kept.rules.len() + new.len() > RULES {
+            return Err(Error::new(Kind::Busy, format!("there can be {RULES} added rules: remove some first")));
         }
-        let made = KeptRule {
-            id: kept.next,
-            list: new.list,
-            rule: new.text.trim().to_owned(),
-            by: new.by.to_owned(),
-            added: OffsetDateTime::now_utc(),
-            seen: new.seen,
-        };
         let mut changed = kept.clone();
-        changed.next += 1;
-        // The same "always" for what the tool was before counts no more.
-        changed.rules.retain(|rule| made.seen.is_none() || rule.seen.is_none() || rule.rule != made.rule);
-        changed.rules.push(made.clone());
+        for new in new {
+            let made = KeptRule {
+                id: changed.next,
+                list: new.list,
+                rule: new.text.trim().to_owned(),
+                by: new.by.to_owned(),
+                added: OffsetDateTime::now_utc(),
+                seen: new.seen,
+            };
+            changed.next += 1;
+            // The same "always" for what the tool was before counts no more.
+            changed.rules.retain(|rule| made.seen.is_none() || rule.seen.is_none() || rule.rule != made.rule);
+            changed.rules.push(made);
+        }
         let rules = self.all(&changed)?;
-        let place = made.place().to_string();
-        if let Some(finding) = lint_rules(&rules).into_iter().find(|finding| finding.place == place) {
+        let made: Vec<KeptRule> = changed.rules.iter().filter(|rule| rule.id >= kept.next).cloned().collect();
+        let places: HashSet<String> = made.iter().map(|rule| rule.place().to_string()).collect();
+        if let Some(finding) = lint_rules(&rules).into_iter().find(|finding| places.contains(&finding.place)) {
             return Err(Error::new(
                 Kind::Invalid,
                 format!("{:?}: {}; {}", finding.rule, finding.problem, finding.cure),

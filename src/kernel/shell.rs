@@ -3,6 +3,7 @@
 //! What a line does is never guessed: what cannot be read is told as such, and the gate asks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 use brush_parser::ast::{
     AndOr, Assignment, AssignmentName, AssignmentValue, Command as Node, CommandPrefixOrSuffixItem as Item,
@@ -11,7 +12,9 @@ use brush_parser::ast::{
 };
 use brush_parser::{Parser, ParserOptions};
 
-use crate::kernel::word::{self, Word, escaped, has_names, runs_commands};
+use crate::kernel::doubt::{evaluates, flattened, is_ambiguous, is_harmless, is_telling, opening};
+use crate::kernel::secret::{digest_of, hex};
+use crate::kernel::word::{self, Word, escaped, has_names, has_plain_parameters};
 use crate::kernel::wrapper::{self, Beside, End, Unwrapped};
 
 pub use crate::kernel::word::is_unseen;
@@ -20,42 +23,17 @@ pub use crate::kernel::word::is_unseen;
 const LINE_BYTES: usize = 16 << 10;
 /// How deep a line may be nested: the parser calls itself for each level, and a thread's stack is finite.
 const NESTING: usize = 12;
+/// How many marks a line may have that may each open a level: with more than [`NESTING`] of them it is read on a stack of
+/// its own.
+const OPENING: usize = 200;
+/// That stack, in bytes: a level takes some KiB, ten times as much without optimization.
+const STACK: usize = 64 << 20;
+/// How many words a command may have that runs others: each may be where the other begins.
+const WORDS: usize = 64;
+/// So many digits of a document's digest stand in a specifier.
+const DIGITS: usize = 16;
 /// How many commands a line may have.
 const COMMANDS: usize = 256;
-
-/// Variables that change what other commands do or load, by their beginning.
-const TELLING_VARIABLES: [&str; 30] = [
-    "PATH",
-    "LD_",
-    "DYLD_",
-    "BASH",
-    "ENV",
-    "IFS",
-    "SHELL",
-    "PS4",
-    "PROMPT_COMMAND",
-    "HOME",
-    "PYTHON",
-    "PERL",
-    "RUBY",
-    "NODE_",
-    "NPM_",
-    "JAVA_",
-    "JDK_",
-    "_JAVA",
-    "GIT_",
-    "SSH_",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "LESS",
-    "MANPAGER",
-    "CDPATH",
-    "GCONV_PATH",
-    "GLOBIGNORE",
-    "MAKEFLAGS",
-    "LUA_",
-];
 
 /// One simple command, or one file that a line reads or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +58,7 @@ impl Command {
             return None;
         }
         let words: Vec<Word> = text.split(' ').map(recorded_word).collect();
-        Some(if matches!(text.as_bytes(), [b'<' | b'>', b' ', ..]) { whole(text) } else { of_words(&words).0 })
+        Some(if text.starts_with(['<', '>']) { whole(text) } else { of_words(&words).0 })
     }
 
     fn take_forms(&mut self, more: &[String]) {
@@ -100,10 +78,20 @@ pub fn can_hold(character: char) -> bool {
 /// The simple commands of a line and the files that it reads and writes, in the order in which they stand; `None` when it
 /// cannot be read for sure.
 pub fn commands(line: &str) -> Option<Vec<Command>> {
-    let mut found = Found { commands: Vec::new(), depth: 0 };
-    // The parser is another's: should it fail on a line, that line cannot be read.
-    catch_unwind(AssertUnwindSafe(|| found.line(line))).ok()??;
-    Some(found.commands)
+    let read = || {
+        let mut found = Found { commands: Vec::new(), depth: 0 };
+        // The parser is another's: should it fail on a line, that line cannot be read.
+        catch_unwind(AssertUnwindSafe(|| found.line(line))).ok()??;
+        found.is_where_it_says().then_some(found.commands)
+    };
+    match opening(line) {
+        few if few <= NESTING => read(),
+        some if some <= OPENING => thread::scope(|scope| {
+            let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read).ok()?;
+            reader.join().ok()?
+        }),
+        _ => None,
+    }
 }
 
 /// What was found so far.
@@ -113,10 +101,25 @@ struct Found {
 }
 
 impl Found {
+    /// Whether files are what their names say: after a change of the folder a relative name is any file.
+    fn is_where_it_says(&self) -> bool {
+        let moves = |command: &Command| {
+            command.forms.iter().any(|form| matches!(form.split(' ').next(), Some("cd" | "pushd" | "popd" | "chroot")))
+        };
+        let is_relative = |command: &Command| {
+            let name = command.text().strip_prefix("> ").or_else(|| command.text().strip_prefix("< "));
+            name.is_some_and(|name| !name.starts_with('/'))
+        };
+        let is_odd = |command: &Command| is_relative(command) && command.text().contains("..");
+        let moved = self.commands.iter().any(moves) && self.commands.iter().any(is_relative);
+        !(moved || self.commands.iter().any(is_odd))
+    }
+
     fn line(&mut self, line: &str) -> Option<()> {
         let readable = line.len() <= LINE_BYTES
             && !line.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t'))
-            && nesting(line) + self.depth <= NESTING;
+            && !is_ambiguous(line)
+            && self.depth <= NESTING;
         if !readable {
             return None;
         }
@@ -154,22 +157,16 @@ impl Found {
                 self.compound(&function.body.0)?;
                 self.redirects(function.body.1.as_ref())
             }
-            Node::ExtendedTest(test, redirects) => {
-                // Its words are evaluated as arithmetic, in which names can run commands.
-                (!runs_commands(&test.expr.to_string())).then_some(())?;
-                self.redirects(redirects.as_ref())
-            }
+            // Its words may be evaluated as arithmetic, in which names can run commands; and to a shell that does not know
+            // it, it is a command with redirections.
+            Node::ExtendedTest(..) => None,
         }
     }
 
     fn compound(&mut self, compound: &CompoundCommand) -> Option<()> {
         match compound {
-            CompoundCommand::Arithmetic(arithmetic) => harmless(&arithmetic.expr.value),
-            CompoundCommand::ArithmeticForClause(clause) => {
-                let parts = [&clause.initializer, &clause.condition, &clause.updater];
-                parts.into_iter().flatten().try_for_each(|expression| harmless(&expression.value))?;
-                self.list(&clause.body.list)
-            }
+            // A shell that does not know them reads commands here.
+            CompoundCommand::Arithmetic(_) | CompoundCommand::ArithmeticForClause(_) => None,
             CompoundCommand::BraceGroup(group) => self.list(&group.list),
             CompoundCommand::Subshell(group) => self.list(&group.list),
             CompoundCommand::ForClause(clause) => {
@@ -202,11 +199,12 @@ impl Found {
 
     fn simple(&mut self, simple: &SimpleCommand) -> Option<()> {
         let mut words = Vec::new();
+        let is_command = simple.word_or_name.is_some();
         let prefix = simple.prefix.iter().flat_map(|prefix| &prefix.0);
         let suffix = simple.suffix.iter().flat_map(|suffix| &suffix.0);
         for item in prefix {
             match item {
-                Item::AssignmentWord(assignment, _) => self.assignment(assignment)?,
+                Item::AssignmentWord(assignment, _) => self.assignment(assignment, is_command)?,
                 other => self.item(other, &mut words)?,
             }
         }
@@ -220,14 +218,16 @@ impl Found {
                 other => self.item(other, &mut words)?,
             }
         }
+        (!evaluates(&words)).then_some(())?;
         if words.is_empty() { Some(()) } else { self.invocation(&words) }
     }
 
     /// A command with its arguments, and the line that it has a shell run, if it does.
     fn invocation(&mut self, words: &[Word]) -> Option<()> {
+        (words.len() <= WORDS || !wrapper::is_wrapper(words)).then_some(())?;
         let (command, unwrapped) = of_words(words);
         for variable in &unwrapped.variables {
-            self.variable(variable);
+            self.variable_of_command(variable);
         }
         match unwrapped.end {
             End::Command | End::Unknown => self.commands.push(command),
@@ -260,7 +260,7 @@ impl Found {
         match item {
             Item::IoRedirect(redirect) => self.redirect(redirect)?,
             Item::Word(word) => words.push(self.word(&word.value)?),
-            Item::AssignmentWord(assignment, _) => self.assignment(assignment)?,
+            Item::AssignmentWord(assignment, _) => self.assignment(assignment, true)?,
             Item::ProcessSubstitution(_, group) => {
                 self.list(&group.list)?;
                 words.push(Word::unknown());
@@ -277,7 +277,7 @@ impl Found {
         Some(word)
     }
 
-    fn assignment(&mut self, assignment: &Assignment) -> Option<()> {
+    fn assignment(&mut self, assignment: &Assignment, is_of_command: bool) -> Option<()> {
         let name = match &assignment.name {
             AssignmentName::VariableName(name) => name,
             AssignmentName::ArrayElementName(name, index) => {
@@ -295,13 +295,25 @@ impl Found {
                 Word::unknown()
             }
         };
-        self.variable(&format!("{}={}", escaped(name), value.open));
+        let text = format!("{}={}", escaped(name), value.open);
+        if is_of_command {
+            self.variable_of_command(&text);
+        } else {
+            self.variable(&text);
+        }
         Some(())
     }
 
-    /// A variable that a command gets, `NAME=value` as in a specifier: most say nothing, some change what runs.
+    /// A variable that one command gets: most change what some command does.
+    fn variable_of_command(&mut self, assignment: &str) {
+        if !is_harmless(assignment) {
+            self.commands.push(whole(assignment));
+        }
+    }
+
+    /// A variable that is set for the rest, `NAME=value` as in a specifier: commands get it only if it was theirs before.
     fn variable(&mut self, assignment: &str) {
-        if TELLING_VARIABLES.iter().any(|name| assignment.starts_with(name)) {
+        if is_telling(assignment) {
             self.commands.push(whole(assignment));
         }
     }
@@ -313,10 +325,19 @@ impl Found {
     fn redirect(&mut self, redirect: &IoRedirect) -> Option<()> {
         match redirect {
             IoRedirect::File(_, kind, target) => self.redirect_file(kind, target),
-            IoRedirect::OutputAndError(word, _) => self.file('>', &word.value),
-            IoRedirect::HereString(_, word) => self.word(&word.value).map(drop),
+            // A shell that does not know it runs what stands before in the background, and empties the file.
+            IoRedirect::OutputAndError(..) => None,
+            // What a command reads may be what it does: an interpreter's program.
+            IoRedirect::HereString(_, word) => {
+                let word = self.word(&word.value)?;
+                self.commands.push(whole(&format!("<<< {}", word.open)));
+                Some(())
+            }
             IoRedirect::HereDocument(_, document) => {
-                (!document.requires_expansion || !runs_commands(&document.doc.value)).then_some(())
+                let text = document.doc.value.replace("\\\n", "");
+                (!document.requires_expansion || has_plain_parameters(&text)).then_some(())?;
+                self.commands.push(whole(&format!("<< {}", &hex(&digest_of(text.as_bytes()))[..DIGITS])));
+                Some(())
             }
         }
     }
@@ -330,7 +351,12 @@ impl Found {
             IoFileRedirectTarget::ProcessSubstitution(_, group) => self.list(&group.list),
             IoFileRedirectTarget::Duplicate(word) => {
                 let is_descriptor = word.value.trim_end_matches('-').bytes().all(|c| c.is_ascii_digit());
-                if is_descriptor { Some(()) } else { self.file(sign, &word.value) }
+                if is_descriptor {
+                    return Some(());
+                }
+                // The target is expanded twice, whatever quotes it has.
+                (!word.value.contains(['$', '`', '\\'])).then_some(())?;
+                self.file(sign, &word.value)
             }
         }
     }
@@ -344,6 +370,12 @@ impl Found {
         let open = format!("{sign} {}", word.open);
         command.allowable = vec![open.clone()];
         command.take_forms(&[open]);
+        // An absolute name is what it leads to; where a link leads nobody looks.
+        if let Some(flat) = word.known.as_deref().and_then(flattened) {
+            let flat = format!("{sign} {}", escaped(&flat));
+            command.allowable = vec![flat.clone()];
+            command.take_forms(&[flat]);
+        }
         self.commands.push(command);
         Some(())
     }
@@ -376,6 +408,11 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
             command.take_forms(&[written(&named), open(&named)]);
         }
     }
+    // One that forbids `git push` holds for `git -C . push`.
+    if let Some(own) = wrapper::own_command_of_git(words) {
+        let plain = [&[Word::plain("git")], &words[own..]].concat();
+        command.take_forms(&[written(&plain), open(&plain)]);
+    }
     let end = if unwrapped.appended { " *" } else { "" };
     for start in &unwrapped.starts {
         command.take_forms(&[format!("{}{end}", open(&words[*start..]))]);
@@ -398,26 +435,10 @@ fn recorded_word(text: &str) -> Word {
     let known = (!text.contains('*'))
         .then(|| percent_encoding::percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned))
         .flatten();
-    Word { written: text.into(), open: text.into(), known, substituted: Vec::new() }
+    Word { written: text.into(), open: text.into(), splits: known.is_none(), known, substituted: Vec::new() }
 }
 
 /// An arithmetic expression that is known to run nothing.
 fn harmless(expression: &str) -> Option<()> {
     (!has_names(expression)).then_some(())
-}
-
-/// How deep a line could be nested at most: the brackets that are open at one time, and every word that may open a block.
-fn nesting(line: &str) -> usize {
-    let (mut open, mut deepest) = (0_usize, 0);
-    for character in line.chars() {
-        match character {
-            '(' | '{' | '[' => open += 1,
-            ')' | '}' | ']' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(open);
-    }
-    let blocks = ["if", "while", "until", "for", "case", "select", "function", "coproc", "elif"];
-    let words = line.split(|c: char| !c.is_alphanumeric()).filter(|word| blocks.contains(word)).count();
-    deepest + words + line.matches('`').count() / 2
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use url::Url;
+use url::{Host, Position, Url};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::kernel::glob::{Glob, Place, overlap};
+use crate::kernel::glob::Glob;
 use crate::kernel::part::Spelled;
 use crate::kernel::shell;
 
@@ -24,12 +24,14 @@ pub use crate::kernel::part::Part;
 const VALUE_BYTES: usize = 64 << 10;
 /// Links that are followed on the way of one path.
 const LINKS: usize = 40;
+/// Forms of one call; what has more is left open.
+const FORMS: usize = 64;
 /// Between the commands of a shell line, in the specifier as it is shown and kept.
 const BETWEEN: &str = "; ";
 
 /// How a placeholder's value becomes text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub enum Form {
     /// As it is, escaped.
     Plain,
     /// An absolute path without `.`, `..` and links.
@@ -42,10 +44,18 @@ enum Form {
     Shell,
 }
 
+/// One piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub enum Piece {
+    /// Text that stands in every specifier.
     Text(Box<str>),
-    Value { name: Box<str>, form: Form },
+    /// A placeholder.
+    Value {
+        /// Of which argument.
+        name: Box<str>,
+        /// How its value becomes text.
+        form: Form,
+    },
 }
 
 /// How a tool's specifiers are made. Cloning is cheap.
@@ -122,6 +132,11 @@ impl Template {
         &self.shared.text
     }
 
+    /// Its texts and placeholders, in their order.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.shared.pieces
+    }
+
     /// The arguments that it names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.shared.pieces.iter().filter_map(|piece| match piece {
@@ -140,43 +155,62 @@ impl Template {
         if let Some((name, before, after)) = self.shell() {
             return render_shell(before, argument(arguments, name).and_then(Value::as_str), after);
         }
-        let mut told = String::new();
-        let mut surely = true;
-        // A value that can be told in two ways is told in both: a deny rule may name either.
-        let mut otherwise = None;
+        let mut texts = vec![String::new()];
+        let (mut surely, mut open) = (true, false);
         for piece in &self.shared.pieces {
-            let Piece::Value { name, form } = piece else {
-                let Piece::Text(text) = piece else { continue };
-                told.push_str(text);
-                otherwise.iter_mut().for_each(|other: &mut String| other.push_str(text));
-                continue;
-            };
-            let value = argument(arguments, name).map_or(Told::Unknown, |value| tell(*form, value));
-            let (text, other) = match &value {
-                Told::Surely(text) => (text.as_str(), None),
-                Told::Perhaps(text, other) => {
-                    surely = false;
-                    (text.as_str(), Some(other.as_str()))
-                }
-                Told::Unknown => {
-                    surely = false;
-                    told.push('*');
-                    otherwise.iter_mut().for_each(|other| other.push('*'));
+            let (name, form) = match piece {
+                Piece::Value { name, form } => (name, *form),
+                Piece::Text(text) => {
+                    texts.iter_mut().for_each(|begun| begun.push_str(text));
                     continue;
                 }
             };
-            if other.is_some() && otherwise.is_none() {
-                otherwise = Some(told.clone());
+            let mut told = argument(arguments, name).map_or_else(Told::unknown, |value| tell(form, value));
+            surely &= told.surely;
+            if texts.len() * told.readings.len() > FORMS {
+                texts.truncate(1);
+                told.readings.truncate(1);
+                open = true;
             }
-            escape(text, *form, &self.shared.borders, &mut told);
-            if let Some(kept) = &mut otherwise {
-                escape(other.unwrap_or(text), *form, &self.shared.borders, kept);
+            // A value that can be told in several ways is told in each: a deny rule may name any.
+            let mut longer = Vec::new();
+            for (begun, reading) in texts.iter().flat_map(|begun| told.readings.iter().map(move |told| (begun, told))) {
+                let mut text = begun.clone();
+                match reading {
+                    Some(value) => self.escape(value, form, &mut text),
+                    None => text.push('*'),
+                }
+                longer.push(text);
+            }
+            texts = longer;
+        }
+        let text: Arc<str> = texts.swap_remove(0).into();
+        let shown = Glob::parse(&text);
+        let allowable = shown.iter().filter(|_| surely).cloned().collect();
+        let others = texts.iter().map(String::as_str).chain(open.then_some("*")).filter_map(Glob::parse);
+        let forms = shown.into_iter().chain(others).collect();
+        Specifier { text, parts: vec![Part { forms, allowable, spelled: None }], unreadable: false }
+    }
+
+    /// Puts a value into a specifier: what could be taken for something else is written as `%` and two digits a byte.
+    fn escape(&self, text: &str, form: Form, to: &mut String) {
+        for character in text.chars() {
+            // A URL has percent signs of its own, which mean the same.
+            if self.can_hold(form, character) && (character != '%' || form == Form::Url) {
+                to.push(character);
+            } else {
+                let mut bytes = [0; 4];
+                character.encode_utf8(&mut bytes).bytes().for_each(|byte| to.push_str(&format!("%{byte:02X}")));
             }
         }
-        let forms: Vec<Glob> =
-            [Some(&told), otherwise.as_ref()].into_iter().flatten().filter_map(|text| Glob::parse(text)).collect();
-        let allowable = if surely { forms.clone() } else { Vec::new() };
-        Specifier { text: told.into(), parts: vec![Part { forms, allowable, spelled: None }], unreadable: false }
+    }
+
+    /// Whether a value in a specifier may hold a character.
+    pub fn can_hold(&self, form: Form, character: char) -> bool {
+        match form {
+            Form::Shell => shell::can_hold(character),
+            _ => character != '*' && !shell::is_unseen(character) && !self.shared.borders.contains(&character),
+        }
     }
 
     /// The specifier that an earlier call left in a record, as [`Specifier::text`]; `None` when it cannot be judged.
@@ -184,11 +218,8 @@ impl Template {
         let Some((_, before, after)) = self.shell() else {
             let form = Glob::parse(text)?;
             let allowable = if form.is_plain() { vec![form.clone()] } else { Vec::new() };
-            return Some(Specifier {
-                text: text.into(),
-                parts: vec![Part { forms: vec![form], allowable, spelled: None }],
-                unreadable: false,
-            });
+            let parts = vec![Part { forms: vec![form], allowable, spelled: None }];
+            return Some(Specifier { text: text.into(), parts, unreadable: false });
         };
         let line = text.strip_prefix(before)?.strip_suffix(after)?;
         let commands: Option<Vec<shell::Command>> = line.split(BETWEEN).map(shell::Command::recorded).collect();
@@ -196,67 +227,8 @@ impl Template {
         (line != "*").then(|| Specifier { text: text.into(), parts, unreadable: false })
     }
 
-    /// Why no specifier of this template ever fits the pattern, with the cure; `None` when one may.
-    pub fn excludes(&self, pattern: &Glob) -> Option<String> {
-        let mut places = Vec::new();
-        let mut forms = Vec::new();
-        for piece in &self.shared.pieces {
-            match piece {
-                Piece::Text(text) => text.chars().for_each(|c| {
-                    places.push(Place::Is(c));
-                    forms.push(None);
-                }),
-                Piece::Value { form, .. } => {
-                    if *form == Form::Path {
-                        places.push(Place::Is('/'));
-                        forms.push(None);
-                    }
-                    places.push(Place::Open);
-                    forms.push(Some(*form));
-                }
-            }
-        }
-        let borders = &self.shared.borders;
-        let may = |index: usize, c: char| forms[index].is_none_or(|form| can_hold(form, borders, c));
-        if !overlap(pattern.as_str(), &places, may) {
-            return Some(format!("specifiers of this tool look like {:?}: {}", self.as_str(), self.cure()));
-        }
-        self.odd_path(pattern.as_str()).or_else(|| self.odd_command(pattern.as_str()))
-    }
-
-    fn cure(&self) -> &'static str {
-        match self.shared.pieces.iter().find_map(|piece| match piece {
-            Piece::Value { form, .. } if *form != Form::Plain => Some(*form),
-            _ => None,
-        }) {
-            Some(Form::Path) => "paths are absolute there; begin the pattern with \"/\"",
-            Some(Form::Shell) => "write a rule for each simple command, and its words with one space between",
-            _ => {
-                "write the texts between the values as the template does, and \"*\", \"%\" and borders in values as %2A, %25 …"
-            }
-        }
-    }
-
-    /// What a normalised path never holds.
-    fn odd_path(&self, pattern: &str) -> Option<String> {
-        let [Piece::Value { form: Form::Path, .. }] = self.shared.pieces[..] else { return None };
-        let odd = ["//", "/./", "/../"].into_iter().find(|odd| pattern.contains(odd));
-        let end = ["/", "/.", "/.."].into_iter().find(|end| pattern.len() > 1 && pattern.ends_with(end));
-        odd.or(end).map(|odd| {
-            format!(
-                "paths are normalised before they are matched, and none has {odd:?} there: write the path that it means"
-            )
-        })
-    }
-
-    fn odd_command(&self, pattern: &str) -> Option<String> {
-        self.shell()?;
-        let odd = pattern.contains("  ") || pattern.starts_with(' ') || pattern.ends_with(' ');
-        odd.then(|| "the words of a command have one space between them, and none around".to_owned())
-    }
-
     /// The name of the shell line and the texts around it, in a template of one.
-    fn shell(&self) -> Option<(&str, &str, &str)> {
+    pub fn shell(&self) -> Option<(&str, &str, &str)> {
         fn text(piece: Option<&Piece>) -> &str {
             match piece {
                 Some(Piece::Text(text)) => text,
@@ -328,23 +300,37 @@ fn argument<'a>(arguments: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// What is known of a value.
-enum Told {
-    /// This, and nothing else.
-    Surely(String),
-    /// Who reads it may take it for the one or the other.
-    Perhaps(String, String),
-    /// Nothing.
-    Unknown,
+struct Told {
+    /// What it may be taken for, first what is shown; `None` is anything.
+    readings: Vec<Option<String>>,
+    /// Whether the first is what it is. The others are for deny and ask rules alone.
+    surely: bool,
+}
+
+impl Told {
+    fn surely(text: String) -> Self {
+        Self { readings: vec![Some(text)], surely: true }
+    }
+
+    fn unknown() -> Self {
+        Self { readings: vec![None], surely: false }
+    }
+
+    fn also(mut self, reading: Option<String>) -> Self {
+        let new = !self.readings.contains(&reading);
+        self.readings.extend(new.then_some(reading));
+        self
+    }
 }
 
 fn tell(form: Form, value: &Value) -> Told {
     let text = match value {
         Value::String(text) if text.len() <= VALUE_BYTES => text,
-        Value::Number(_) | Value::Bool(_) if form == Form::Plain => return Told::Surely(value.to_string()),
-        _ => return Told::Unknown,
+        Value::Number(_) | Value::Bool(_) if form == Form::Plain => return Told::surely(value.to_string()),
+        _ => return Told::unknown(),
     };
     match form {
-        Form::Plain | Form::Shell => Told::Surely(text.clone()),
+        Form::Plain | Form::Shell => Told::surely(text.clone()),
         Form::Path => tell_path(text),
         Form::Url => tell_url(text),
         Form::Uri => tell_uri(text),
@@ -354,58 +340,105 @@ fn tell(form: Form, value: &Value) -> Told {
 /// What a plugin is given of a uri is decoded; where it goes up and down folders, it is also told where it ends.
 fn tell_uri(text: &str) -> Told {
     let decoded = percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let start = decoded.find("://").map_or(0, |at| at + 3);
+    let flattened = |uri: &str| {
+        let start = uri.find("://").map_or(0, |at| at + 3);
+        let (first, path) = uri[start..].split_once('/').unwrap_or((&uri[start..], ""));
+        let flat = format!("{}{first}/{}", &uri[..start], flat(path).trim_matches('/'));
+        if flat.trim_end_matches('/') == uri.trim_end_matches('/') { uri.to_owned() } else { flat }
+    };
+    // One file has many names: whatever host stands there, it may be this one.
+    let canonical = match decoded.split_once(':') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
+            let path = rest.strip_prefix("//").map_or(rest, |rest| rest.find('/').map_or("", |at| &rest[at..]));
+            format!("file:///{}", path.trim_start_matches('/'))
+        }
+        Some((scheme, rest)) => format!("{}:{rest}", scheme.to_ascii_lowercase()),
+        None => decoded.clone(),
+    };
+    let (flat, last) = (flattened(&decoded), flattened(&canonical));
+    let told = Told { surely: flat == decoded, readings: vec![Some(flat)] };
+    [decoded, canonical, last].into_iter().fold(told, |told, form| told.also(Some(form)))
+}
+
+fn tell_path(text: &str) -> Told {
+    if text.is_empty() || text.contains('\0') {
+        return Told::unknown();
+    }
+    let path = Path::new(text);
+    let told = absolute(path, true).map_or_else(Told::unknown, Told::surely).also(absolute(path, false));
+    // Some tools take a tilde for the home folder, and some for a name.
+    match text.strip_prefix('~') {
+        None => told,
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| "/".into());
+            let other = home.join(rest.trim_start_matches('/'));
+            Told { surely: false, ..told }.also(absolute(&other, true)).also(absolute(&other, false))
+        }
+        Some(_) => Told::unknown().also(absolute(path, false)),
+    }
+}
+
+fn tell_url(text: &str) -> Told {
+    let Ok(mut url) = Url::parse(text) else { return Told::unknown() };
+    url.set_fragment(None);
+    let whole = url.to_string();
+    let named = !url.username().is_empty() || url.password().is_some();
+    if named && url.set_username("").and_then(|()| url.set_password(None)).is_err() {
+        return Told::unknown().also(Some(whole));
+    }
+    let mut told = if all_read_alike(text) { Told::surely(url.to_string()) } else { Told::unknown() };
+    // What stands before the host looks like one: no rule is to take it for the host.
+    told.surely &= !named;
+    url_forms(&url).into_iter().chain([whole]).fold(told, |told, form| told.also(Some(form)))
+}
+
+/// Whether every parser finds the same host in a URL: browsers take a backslash for a slash, leave out tabs and find a
+/// host where others find none.
+fn all_read_alike(text: &str) -> bool {
+    let odd = |c: char| c == '\\' || c.is_whitespace() || c.is_control();
+    let Some((scheme, rest)) = text.split_once("://").filter(|_| !text.contains(odd)) else { return false };
+    // A file is nobody's where no host stands, and all agree on that.
+    !scheme.contains([':', '/', '?', '#'])
+        && (scheme.eq_ignore_ascii_case("file") || !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
+}
+
+/// A URL as it is, and what a server may take it for: no dot behind the host, an IPv4 address as such, and the path
+/// decoded and flattened, as it is then and as it is written in a URL.
+pub fn url_forms(url: &Url) -> Vec<String> {
+    let mut bare = url.clone();
+    let _ = match url.host() {
+        Some(Host::Domain(name)) => bare.set_host(Some(name.trim_end_matches('.'))).is_ok(),
+        Some(Host::Ipv6(ip)) => ip.to_ipv4_mapped().is_some_and(|ip| bare.set_ip_host(ip.into()).is_ok()),
+        _ => false,
+    };
+    let told = |url: &Url| {
+        let path = flat(&percent_decode_str(url.path()).decode_utf8_lossy().replace('\\', "/"));
+        let mut again = url.clone();
+        again.set_path(&path);
+        let decoded = format!("{}{path}{}", &url[..Position::BeforePath], &url[Position::AfterPath..]);
+        [url.to_string(), decoded, again.into()]
+    };
+    [url, &bare].into_iter().flat_map(told).collect()
+}
+
+/// An absolute path without `.`, `..` and empty steps; a slash at its end stays.
+fn flat(path: &str) -> String {
     let mut steps: Vec<&str> = Vec::new();
-    for step in decoded[start..].split('/').skip(1) {
+    let mut open = true;
+    for step in path.split('/') {
+        open = matches!(step, "" | "." | "..");
         match step {
             "" | "." => {}
             ".." => drop(steps.pop()),
             _ => steps.push(step),
         }
     }
-    let first = decoded[start..].split('/').next().unwrap_or_default();
-    let flat = format!("{}{first}/{}", &decoded[..start], steps.join("/"));
-    if flat.trim_end_matches('/') == decoded.trim_end_matches('/') {
-        return Told::Surely(decoded);
-    }
-    Told::Perhaps(flat, decoded)
+    format!("/{}{}", steps.join("/"), if open && !steps.is_empty() { "/" } else { "" })
 }
 
-fn tell_path(text: &str) -> Told {
-    if text.is_empty() || text.contains('\0') {
-        return Told::Unknown;
-    }
-    let Some(path) = resolved(Path::new(text)) else { return Told::Unknown };
-    // Some tools take a tilde for the home folder, and some for a name.
-    let home = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    match (home, text.starts_with('~')) {
-        (Some(rest), _) => {
-            let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| "/".into());
-            let Some(other) = resolved(&home.join(rest.trim_start_matches('/'))) else { return Told::Unknown };
-            Told::Perhaps(path, other)
-        }
-        (None, true) => Told::Unknown,
-        (None, false) => Told::Surely(path),
-    }
-}
-
-fn tell_url(text: &str) -> Told {
-    let Ok(mut url) = Url::parse(text) else { return Told::Unknown };
-    url.set_fragment(None);
-    if url.username().is_empty() && url.password().is_none() {
-        return Told::Surely(url.into());
-    }
-    // What stands before the host looks like one: no rule is to take it for the host.
-    let told = url.to_string();
-    if url.set_username("").and_then(|()| url.set_password(None)).is_err() {
-        return Told::Unknown;
-    }
-    Told::Perhaps(url.into(), told)
-}
-
-/// The absolute path that this one means now: without `.` and `..`, and with every link followed, also where the last
-/// parts do not exist yet. `None` when it cannot be told: links in a circle, or no text.
-fn resolved(path: &Path) -> Option<String> {
+/// The absolute path that this one means now: without `.` and `..`, and with every link followed if that is wished, also
+/// where the last parts do not exist yet. `None` when it cannot be told: links in a circle, or no text.
+pub fn absolute(path: &Path, follow: bool) -> Option<String> {
     let absolute = std::path::absolute(path).ok()?;
     let mut ahead: VecDeque<PathBuf> = absolute.components().map(|part| PathBuf::from(part.as_os_str())).collect();
     let mut found = PathBuf::from("/");
@@ -424,7 +457,7 @@ fn resolved(path: &Path) -> Option<String> {
             _ => continue,
         }
         // What is no link, or is not there, stays as it is named.
-        let Ok(target) = std::fs::read_link(&found) else { continue };
+        let Some(target) = follow.then(|| std::fs::read_link(&found).ok()).flatten() else { continue };
         links += 1;
         if links > LINKS {
             return None;
@@ -435,29 +468,6 @@ fn resolved(path: &Path) -> Option<String> {
         }
     }
     found.into_os_string().into_string().ok()
-}
-
-/// Puts a value into a specifier: what could be taken for something else is written as `%` and two digits a byte.
-fn escape(text: &str, form: Form, borders: &[char], to: &mut String) {
-    for character in text.chars() {
-        // A URL has percent signs of its own, which mean the same.
-        if can_hold(form, borders, character) && (character != '%' || form == Form::Url) {
-            to.push(character);
-        } else {
-            let mut bytes = [0; 4];
-            for byte in character.encode_utf8(&mut bytes).bytes() {
-                to.push_str(&format!("%{byte:02X}"));
-            }
-        }
-    }
-}
-
-/// Whether a value in a specifier may hold a character.
-fn can_hold(form: Form, borders: &[char], character: char) -> bool {
-    match form {
-        Form::Shell => shell::can_hold(character),
-        _ => character != '*' && !shell::is_unseen(character) && !borders.contains(&character),
-    }
 }
 
 fn render_shell(before: &str, line: Option<&str>, after: &str) -> Specifier {

@@ -3,6 +3,8 @@
 use brush_parser::ParserOptions;
 use brush_parser::word::{self, TildeExpr, WordPiece, WordPieceWithSource};
 
+pub use crate::kernel::unseen::is_unseen;
+
 /// One word. What the shell puts in for variables, substitutions and file patterns is a `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Word {
@@ -14,6 +16,8 @@ pub struct Word {
     pub known: Option<String>,
     /// The command lines that are run to make it.
     pub substituted: Vec<String>,
+    /// Whether the shell may make several words of it, or none.
+    pub splits: bool,
 }
 
 impl Word {
@@ -33,7 +37,7 @@ impl Word {
         };
         let braces = is_bare('{') && (text.contains(',') || text.contains(".."));
         if pieces.len() > 1 && (braces || (is_bare('[') && is_bare(']'))) {
-            read = Self { substituted: read.substituted, ..Self::unknown() };
+            read = Self { substituted: read.substituted, splits: true, ..Self::unknown() };
         }
         Some(read)
     }
@@ -47,7 +51,7 @@ impl Word {
 
     /// A word of which nothing is known.
     pub fn unknown() -> Self {
-        Self { written: "*".into(), open: "*".into(), known: None, substituted: Vec::new() }
+        Self { written: "*".into(), open: "*".into(), known: None, substituted: Vec::new(), splits: true }
     }
 
     fn add_all(&mut self, text: &str, pieces: &[WordPieceWithSource], quoted: Quoted) -> Option<()> {
@@ -57,17 +61,16 @@ impl Word {
     fn add(&mut self, source: Option<&str>, piece: &WordPiece, quoted: Quoted) -> Option<()> {
         match piece {
             WordPiece::Text(text) if quoted == Quoted::No => self.add_bare(text),
-            WordPiece::AnsiCQuotedText(text) if text.contains('\\') => self.open(),
-            WordPiece::Text(text) | WordPiece::SingleQuotedText(text) | WordPiece::AnsiCQuotedText(text) => {
-                self.know(text);
-            }
+            // A shell that does not know it reads it, and where it ends, in another way.
+            WordPiece::AnsiCQuotedText(_) | WordPiece::GettextDoubleQuotedSequence(_) => return None,
+            WordPiece::Text(text) | WordPiece::SingleQuotedText(text) => self.know(text),
             WordPiece::EscapeSequence(text) => match text.strip_prefix('\\') {
                 // A line that goes on.
                 Some("\n") => {}
                 Some(text) => self.know(text),
                 None => return None,
             },
-            WordPiece::DoubleQuotedSequence(pieces) | WordPiece::GettextDoubleQuotedSequence(pieces) => {
+            WordPiece::DoubleQuotedSequence(pieces) => {
                 pieces.iter().try_for_each(|piece| self.add(source, &piece.piece, Quoted::Yes))?;
             }
             WordPiece::TildeExpansion(tilde) => {
@@ -81,20 +84,22 @@ impl Word {
             }
             WordPiece::CommandSubstitution(line) => {
                 self.substituted.push(line.clone());
-                self.open();
+                self.expand(quoted);
             }
             WordPiece::BackquotedCommandSubstitution(line) => {
                 self.substituted.push(line.replace("\\`", "`").replace("\\$", "$").replace("\\\\", "\\"));
-                self.open();
+                self.expand(quoted);
             }
             // The value of a name is evaluated in turn, and may run commands.
             WordPiece::ArithmeticExpression(expression) if has_names(&expression.value) => return None,
-            WordPiece::ParameterExpansion(_) | WordPiece::ArithmeticExpression(_) => {
+            WordPiece::ArithmeticExpression(_) => {
                 // What stands inside may run commands, at places that are not looked into.
-                if runs_commands(source?) {
-                    return None;
-                }
-                self.open();
+                (!runs_commands(source?)).then_some(())?;
+                self.expand(quoted);
+            }
+            WordPiece::ParameterExpansion(_) => {
+                has_plain_parameters(source?).then_some(())?;
+                self.expand(quoted);
             }
         }
         Some(())
@@ -104,14 +109,14 @@ impl Word {
     fn add_bare(&mut self, text: &str) {
         let braces = text.contains('{') && (text.contains(',') || text.contains(".."));
         if braces {
-            return self.open();
+            return self.expand(Quoted::No);
         }
         let pattern = text.find(['*', '?']).or_else(|| text.find('[').filter(|at| text[*at..].contains(']')));
         match pattern {
             None => self.know(text),
             Some(at) => {
                 self.know(&text[..at]);
-                self.open();
+                self.expand(Quoted::No);
                 // What follows a bracket belongs to it up to its end, which is not looked for.
                 if !text[at..].starts_with('[') {
                     let rest = text[at..].trim_start_matches(['*', '?']);
@@ -119,6 +124,12 @@ impl Word {
                 }
             }
         }
+    }
+
+    /// What the shell puts in; without quotes it may be several words.
+    fn expand(&mut self, quoted: Quoted) {
+        self.open();
+        self.splits |= quoted == Quoted::No;
     }
 
     fn know(&mut self, text: &str) {
@@ -151,6 +162,31 @@ pub fn runs_commands(text: &str) -> bool {
     ["$(", "`", "<(", ">(", "${ ", "${|"].iter().any(|mark| text.contains(mark))
 }
 
+/// Whether every `$` of a text is a variable's plain value, and nothing in it is evaluated: no command, no index, no
+/// value that is read as code (`${x@P}`, `${!x}`).
+pub fn has_plain_parameters(text: &str) -> bool {
+    if text.contains('`') {
+        return false;
+    }
+    text.split('$').skip(1).all(|rest| match rest.chars().next() {
+        Some('{') => rest[1..].split_once('}').is_some_and(|(inside, _)| is_plain_parameter(inside)),
+        Some(next) => !matches!(next, '(' | '['),
+        None => true,
+    })
+}
+
+/// Whether a parameter in braces is a name, perhaps with a text for when it is not set or what is cut off at an end.
+fn is_plain_parameter(inside: &str) -> bool {
+    let name = inside.strip_prefix('#').filter(|rest| !rest.is_empty()).unwrap_or(inside);
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let (name, rest) = name.split_at(end);
+    let rest = rest.strip_prefix(':').filter(|rest| rest.starts_with(['-', '+'])).unwrap_or(rest);
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "_./-*?".contains(c);
+    !name.is_empty()
+        && (rest.is_empty() || rest.starts_with(['-', '+', '%', '#']))
+        && rest.trim_start_matches(['-', '+', '%', '#']).chars().all(is_harmless)
+}
+
 /// Whether an arithmetic expression has names, whose values are evaluated as expressions themselves.
 pub fn has_names(expression: &str) -> bool {
     expression.contains(|c: char| c.is_alphabetic() || matches!(c, '_' | '$' | '`'))
@@ -175,11 +211,4 @@ pub fn can_hold(character: char) -> bool {
     !(character.is_whitespace()
         || is_unseen(character)
         || matches!(character, '*' | ';' | '&' | '|' | '<' | '>' | '(' | ')' | '$' | '`' | '"' | '\'' | '\\'))
-}
-
-/// Whether a character cannot be seen, or makes others be seen in another order.
-pub fn is_unseen(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

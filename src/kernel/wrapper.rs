@@ -188,7 +188,7 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
                 _ => (End::Unknown, Vec::new()),
             };
             // What is added to its words may be anything of these.
-            found.end = if found.appended && name != "git" { End::Line(None) } else { end };
+            found.end = if found.appended { End::Line(None) } else { end };
             found.beside = beside;
             return found;
         }
@@ -199,10 +199,12 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
             found.end = if name == "env" && rest.iter().any(is_line) { End::Line(None) } else { End::Unknown };
             return found;
         };
-        found.appended |= name == "xargs";
         if inner >= rest.len() {
+            // What is appended is the command.
+            found.end = if found.appended { End::Unknown } else { End::Command };
             return found;
         }
+        found.appended |= name == "xargs";
         if name == "flock" && matches!(rest[inner].known.as_deref(), Some("-c" | "--command")) {
             found.end = End::Line(rest.get(inner + 1).and_then(|line| line.known.clone()));
             return found;
@@ -223,10 +225,13 @@ impl Wrapper {
                 break;
             }
             let Some(option) = known.strip_prefix('-').filter(|option| !option.is_empty()) else { break };
-            at += match option.strip_prefix('-') {
+            let taken = match option.strip_prefix('-') {
                 Some(long) => self.long(long)?,
                 None => self.short(option)?,
             };
+            // A value that is not known may be several words, the command's among them.
+            words.iter().skip(at + 1).take(taken - 1).all(|value| value.known.is_some()).then_some(())?;
+            at += taken;
         }
         if matches!(self.name, "env" | "sudo") {
             while let Some(word) = words.get(at).filter(|word| word.written.contains('=')) {
@@ -280,8 +285,8 @@ fn found_by(arguments: &[Word]) -> (End, Vec<Beside>) {
     let mut at = 0;
     while let Some(word) = arguments.get(at) {
         at += 1;
-        if word.open == "*" {
-            // It may be any of its options.
+        if word.known.is_none() {
+            // It may be any of its options, or several.
             return (End::Unknown, Vec::new());
         }
         if !matches!(word.known.as_deref(), Some("-exec" | "-execdir" | "-ok" | "-okdir")) {
@@ -289,7 +294,8 @@ fn found_by(arguments: &[Word]) -> (End, Vec<Beside>) {
         }
         let rest = &arguments[at..];
         let ends = |word: &Word| matches!(word.known.as_deref(), Some(";" | "+"));
-        let Some(length) = rest.iter().position(ends).filter(|length| *length > 0) else {
+        let length = rest.iter().position(ends).filter(|length| *length > 0);
+        let Some(length) = length.filter(|length| rest[..*length].iter().all(|word| word.known.is_some())) else {
             return (End::Unknown, Vec::new());
         };
         let is_name = |word: &Word| word.known.as_deref().is_some_and(|known| known.contains("{}"));
@@ -324,23 +330,108 @@ fn watched(words: &[Word]) -> End {
     }
 }
 
-/// `git` itself, or what it runs that its settings name: an alias, an editor, a helper.
+/// Commands of `git` that run nothing that their words name, but for what [`done_by_git`] looks for.
+const OF_GIT: [&str; 44] = [
+    "add",
+    "am",
+    "apply",
+    "archive",
+    "blame",
+    "branch",
+    "cat-file",
+    "checkout",
+    "cherry-pick",
+    "clean",
+    "clone",
+    "commit",
+    "describe",
+    "diff",
+    "fetch",
+    "format-patch",
+    "gc",
+    "grep",
+    "init",
+    "log",
+    "ls-files",
+    "ls-remote",
+    "ls-tree",
+    "merge",
+    "merge-base",
+    "mv",
+    "pull",
+    "push",
+    "rebase",
+    "reflog",
+    "remote",
+    "reset",
+    "restore",
+    "rev-list",
+    "rev-parse",
+    "revert",
+    "rm",
+    "shortlog",
+    "show",
+    "show-ref",
+    "stash",
+    "status",
+    "switch",
+    "tag",
+];
+
+/// Options of those commands that name a command or a setting; they may be shortened.
+const NAMING: [&str; 8] = [
+    "--upload-pack",
+    "--receive-pack",
+    "--exec",
+    "--extcmd",
+    "--open-files-in-pager",
+    "--config",
+    "--template",
+    "--interactive",
+];
+
+/// `git` itself, or what it runs that its settings or its words name: an alias, an editor, a helper.
 fn done_by_git(words: &[Word]) -> End {
     let Some(inner) = GIT.inner(words, &mut Vec::new()) else { return End::Unknown };
-    let known = |at: usize| words.get(at).and_then(|word| word.known.as_deref());
-    let names_a_command = |text: &str| {
-        let options = ["--upload-pack", "--receive-pack", "--exec", "--extcmd", "--open-files-in-pager"];
-        text.starts_with('!') || text.starts_with("ext::") || options.iter().any(|option| text.starts_with(option))
+    let Some(command) = words.get(inner) else { return End::Command };
+    let Some(command) = command.known.as_deref().filter(|command| OF_GIT.contains(command)) else {
+        return End::Unknown;
     };
-    let runs = match (known(inner), known(inner + 1)) {
-        (Some("filter-branch"), _) | (Some("submodule"), Some("foreach")) | (Some("bisect"), Some("run")) => true,
-        (Some("rebase" | "difftool"), _) => {
-            (inner..words.len()).any(|at| known(at).is_some_and(|it| it.starts_with("-x")))
+    // Letters that name a command, also among others: `-yx`.
+    let letters = match command {
+        "clone" => "cu",
+        "rebase" => "xi",
+        "grep" => "O",
+        _ => "",
+    };
+    let names = |text: &str| match text.strip_prefix("--") {
+        Some("") | None => {
+            let bundle = text.strip_prefix('-').unwrap_or_default();
+            text.starts_with('!') || text.starts_with("ext::") || bundle.contains(|letter| letters.contains(letter))
         }
-        _ => false,
+        Some(_) => {
+            let name = text.split('=').next().unwrap_or(text);
+            NAMING.iter().any(|option| option.starts_with(name))
+        }
     };
-    let named = (inner..words.len()).any(|at| known(at).is_some_and(names_a_command));
-    if runs || named { End::Unknown } else { End::Command }
+    let mut is_value = false;
+    for word in &words[inner + 1..] {
+        match word.known.as_deref() {
+            Some("--") => return End::Command,
+            Some(text) if names(text) => return End::Unknown,
+            Some(text) => is_value = matches!(text, "-m" | "--message"),
+            // A message in quotes is one word, whatever it says.
+            None if is_value && !word.splits => is_value = false,
+            None => return End::Unknown,
+        }
+    }
+    End::Command
+}
+
+/// Where the own command of `git` begins, after the options for all of them; `None` for other commands.
+pub fn own_command_of_git(words: &[Word]) -> Option<usize> {
+    let is_git = words.first().and_then(name_of) == Some("git");
+    is_git.then(|| GIT.inner(words, &mut Vec::new())).flatten().filter(|inner| (2..words.len()).contains(inner))
 }
 
 fn joined(words: &[Word]) -> Option<String> {

@@ -255,9 +255,11 @@ async fn a_token_that_was_revoked_while_its_call_waited_runs_nothing() {
     let ((status, problem), ()) = tokio::join!(scene.stand.as_of(&gone, WRITE, json!({ "path": "/a" })), async {
         let filed = heard(&mut person, "filed").await;
         scene.stand.parts.auth.revoke("gone").unwrap();
-        assert_eq!(scene.answer(&filed, json!({ "decision": "once" })).await.0, 200);
+        // The call ends with its token; whether it has ended already does not matter.
+        scene.answer(&filed, json!({ "decision": "once" })).await;
     });
-    assert_eq!((status, scene.runs()), (403, 0), "{problem}");
+    assert!(matches!(status, 401 | 403), "{status} {problem}");
+    assert_eq!(scene.runs(), 0);
 }
 
 #[tokio::test]

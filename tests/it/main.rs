@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod admin;
+mod answers;
 mod approvals;
 mod assets;
 mod children;
@@ -12,11 +13,13 @@ mod docs;
 mod gate;
 mod hub;
 mod limits;
+mod lines;
 mod logs;
 mod manifests;
 mod proxied;
 mod proxy;
 mod proxy_fails;
+mod replay;
 mod requests;
 mod scene;
 mod secure;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use plugbay::base::settings::Mode;
 use plugbay::kernel::breaker::Tripped;
 use plugbay::kernel::fingerprint::Fingerprint;
+use plugbay::kernel::glob::Glob;
 use plugbay::kernel::judge::{Judgement, Policy, Reason, Subject, Verdict};
 use plugbay::kernel::lint::{Known, Severity, lint_rules, lint_tools};
 use plugbay::kernel::rule::{List, Place, Rule, Seen};
@@ -183,6 +184,209 @@ fn rules_are_held_against_the_tools_that_there_are() {
     }
 }
 
+/// What one rule beside mode `mode` says of a call of a tool with this template.
+fn said(mode: Mode, list: List, pattern: &str, template: &Template, arguments: &serde_json::Value) -> Verdict {
+    let text = format!("files.write({pattern})");
+    policy(mode, &[(list, &text)]).judge(&subject(true), Some(&template.render(arguments)), || None).verdict
+}
+
+#[test]
+fn a_deny_holds_for_the_path_as_it_is_written_and_an_allow_for_where_it_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    std::fs::create_dir(root.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+    std::os::unix::fs::symlink("loop", root.join("loop")).unwrap();
+    let root = root.to_str().unwrap();
+    let template = Template::parse("{p:path}").unwrap();
+    for (path, pattern, verdict) in [
+        ("/link/x", "/link/*", Verdict::Deny),
+        ("/link/x", "/real/*", Verdict::Deny),
+        ("/link/../link/./x", "/link/*", Verdict::Deny),
+        ("/loop/x", "/loop/*", Verdict::Deny),
+        ("/link/x", "/other/*", Verdict::Allow),
+    ] {
+        let (path, pattern) = (json!({ "p": format!("{root}{path}") }), format!("{root}{pattern}"));
+        assert_eq!(said(Mode::Autonomous, List::Deny, &pattern, &template, &path), verdict, "{path} {pattern}");
+        let asked = if verdict == Verdict::Deny { Verdict::Ask } else { verdict };
+        assert_eq!(said(Mode::Autonomous, List::Ask, &pattern, &template, &path), asked, "{path} {pattern}");
+    }
+    let path = json!({ "p": format!("{root}/link/x") });
+    for (pattern, verdict) in [("/link/*", Verdict::Ask), ("/real/*", Verdict::Allow)] {
+        let pattern = format!("{root}{pattern}");
+        assert_eq!(said(Mode::Default, List::Allow, &pattern, &template, &path), verdict, "{pattern}");
+    }
+    // Each of two values in each of its forms.
+    let template = Template::parse("{from:path} -> {to:path}").unwrap();
+    let both = json!({ "from": format!("{root}/link/a"), "to": format!("{root}/link/b") });
+    for (from, to) in [("link", "link"), ("link", "real"), ("real", "link"), ("real", "real")] {
+        let pattern = format!("{root}/{from}/* -> {root}/{to}/*");
+        assert_eq!(said(Mode::Autonomous, List::Deny, &pattern, &template, &both), Verdict::Deny, "{pattern}");
+    }
+}
+
+#[test]
+fn what_has_too_many_forms_is_asked_about_when_a_rule_might_have_matched_it() {
+    let names = ["a", "b", "c", "d"];
+    let template = Template::parse("{a:url} {b:url} {c:url} {d:url}").unwrap();
+    let urls: serde_json::Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), json!("http://h.example.//%61%20b"))).collect();
+    let specifier = template.render(&json!(urls));
+    assert!(specifier.parts[0].forms.len() <= 65, "{}", specifier.parts[0].forms.len());
+    let verdict = said(Mode::Autonomous, List::Deny, "http://h.example/* * * *", &template, &json!(urls));
+    assert_eq!(verdict, Verdict::Ask);
+}
+
+#[test]
+fn a_url_that_parsers_read_in_several_ways_is_never_allowed_and_perhaps_denied() {
+    let template = Template::parse("{u:url}").unwrap();
+    for url in [
+        "http://good.example\\@127.0.0.1:80/steal",
+        "http:\\\\good.example/x",
+        "http:good.example/x",
+        "http:/good.example/x",
+        "http:///good.example/x",
+        " http://good.example/x",
+        "http://good.example/x ",
+        "http://good.example/\tx",
+        "http://good.exa\nmple/x",
+        "http://good.example/\u{1}x",
+        "http://good.example/a b",
+        "http://good.example@evil.example/",
+        "http://user@good.example/x",
+    ] {
+        let arguments = json!({ "u": url });
+        for pattern in ["http://good.example/*", "http*", "*"] {
+            let verdict = said(Mode::Default, List::Allow, pattern, &template, &arguments);
+            assert_eq!(verdict, Verdict::Ask, "{url:?} {pattern}");
+        }
+        if !url.contains("e@") && !url.contains("r@") {
+            let verdict = said(Mode::Autonomous, List::Deny, "http://127.0.0.1*", &template, &arguments);
+            assert_eq!(verdict, Verdict::Ask, "{url:?}");
+            let verdict = said(Mode::Autonomous, List::Deny, "http://good.example/*", &template, &arguments);
+            assert_eq!(verdict, Verdict::Deny, "{url:?}");
+        }
+        assert_eq!(said(Mode::Autonomous, List::Deny, "*", &template, &arguments), Verdict::Deny, "{url:?}");
+    }
+    for (url, pattern) in [
+        ("HTTP://Good.Example:80/x?q=a@b#c", "http://good.example/*"),
+        ("http://good.example", "http://good.example/"),
+        ("file:///data/x", "file:///data/*"),
+        ("http://good.example/a%20b", "http://good.example/a%20b"),
+    ] {
+        let verdict = said(Mode::Default, List::Allow, pattern, &template, &json!({ "u": url }));
+        assert_eq!(verdict, Verdict::Allow, "{url}");
+    }
+}
+
+#[test]
+fn a_deny_holds_for_each_way_to_write_a_url_and_an_allow_for_one() {
+    let template = Template::parse("{u:url}").unwrap();
+    for (url, pattern) in [
+        ("http://evil.example./x", "http://evil.example/*"),
+        ("http://evil.example.:8080/x", "http://evil.example:8080/*"),
+        ("http://h/%61dmin/x", "http://h/admin/*"),
+        ("http://h//admin/x", "http://h/admin/*"),
+        ("http://h/./y/..%2fadmin", "http://h/admin"),
+        ("http://h/..%2Fadmin/x?y", "http://h/admin/*"),
+        ("http://h/y%5c..%5cadmin/x", "http://h/admin/*"),
+        ("http://h./%61dmin%20x/", "http://h/admin%20x/"),
+        ("http://h/admin%20x", "http://h/admin x"),
+        ("http://[::ffff:169.254.169.254]/latest", "http://169.254.169.254/*"),
+        ("http://[::ffff:a9fe:a9fe]:81//latest", "http://169.254.169.254:81/latest"),
+        ("http://169.254.43518/latest", "http://169.254.169.254/*"),
+    ] {
+        let arguments = json!({ "u": url });
+        let verdict = said(Mode::Autonomous, List::Deny, pattern, &template, &arguments);
+        assert_eq!(verdict, Verdict::Deny, "{url} {pattern}");
+        let allowed = said(Mode::Default, List::Allow, pattern, &template, &arguments) == Verdict::Allow;
+        assert_eq!(allowed, url.ends_with("43518/latest"), "{url} {pattern}");
+        let verdict = said(Mode::Autonomous, List::Deny, "http://other.example/*", &template, &arguments);
+        assert_eq!(verdict, Verdict::Allow, "{url}");
+    }
+}
+
+#[test]
+fn a_deny_holds_for_each_name_of_a_file() {
+    let template = Template::of_uri("uri");
+    for (uri, pattern) in [
+        ("file:///etc/passwd", "file:///etc/*"),
+        ("FILE:///etc/passwd", "file:///etc/*"),
+        ("file:/etc/passwd", "file:///etc/*"),
+        ("file:etc/passwd", "file:///etc/*"),
+        ("file://localhost/etc/passwd", "file:///etc/*"),
+        ("File://LocalHost/x/..//%65tc/passwd", "file:///etc/*"),
+        ("file:////etc/passwd", "file:///etc/*"),
+        ("file://localhost/etc/passwd", "file://localhost/*"),
+        ("Notes://private/x", "notes://private/*"),
+    ] {
+        let verdict = said(Mode::Autonomous, List::Deny, pattern, &template, &json!({ "uri": uri }));
+        assert_eq!(verdict, Verdict::Deny, "{uri} {pattern}");
+    }
+    let other = json!({ "uri": "file:/data/etc/passwd" });
+    assert_eq!(said(Mode::Autonomous, List::Deny, "file:///etc/*", &template, &other), Verdict::Allow);
+}
+
+#[test]
+fn a_rule_that_no_url_or_path_fits_is_told_with_the_form_to_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+    let root = root.to_str().unwrap();
+    let tools = [("get", "{u:url}"), ("send", "{method} {u:url}"), ("write", "{p:path}"), ("say", "{a}")];
+    let tools = tools.map(|(name, template)| Known {
+        name: name.into(),
+        plugin: "p".into(),
+        template: Some(Template::parse(template).unwrap()),
+    });
+    let (link, real) = (format!("write({root}/link/*)"), format!("{root}/real/*"));
+    let (one, only) = (format!("write({root}/link)"), format!("{root}/real"));
+    use List::{Allow, Ask, Deny};
+    use Severity::{Error, Warning};
+    for (list, text, expected) in [
+        (Deny, "get(http://Evil.example/*)", Some((Error, "http://evil.example/*"))),
+        (Deny, "get(https://evil.example:443/*)", Some((Error, "https://evil.example/*"))),
+        (Deny, "get(http://evil.example)", Some((Error, "http://evil.example/"))),
+        (Deny, "get(http://evil.example?x=*)", Some((Error, "http://evil.example/?x=*"))),
+        (Ask, "get(http://bücher.example/*)", Some((Error, "http://xn--bcher-kva.example/*"))),
+        (Deny, "get(http://bücher*)", Some((Error, "xn--"))),
+        (Deny, "get(HTTP://evil*)", Some((Error, "http://evil*"))),
+        (Deny, "get(http://h/a/../b*)", Some((Error, "http://h/b*"))),
+        (Deny, "get(http://h:99999/*)", Some((Error, "begins no URL"))),
+        (Allow, "send(GET http://Good.example/*)", Some((Error, "GET http://good.example/*"))),
+        (Allow, "get(http://h/a b/*)", Some((Error, "http://h/a%20b/*"))),
+        (Deny, "get(http://h/a b/*)", None),
+        (Deny, "get(http://evil.example/*)", None),
+        (Deny, "get(http://evil.example*)", None),
+        (Deny, "get(http://10.*)", None),
+        (Deny, "get(http://*.Evil.example/*)", None),
+        (Deny, "get(http://h/..*)", None),
+        (Allow, "get(https://good.example:8443/a/100%/*)", None),
+        (Allow, "get(file:///data/*)", None),
+        (Allow, "get(*)", None),
+        (Allow, "send(* http://good.example/*)", None),
+        (Deny, "*(http://Evil.example/*)", None),
+        (Deny, "write(/data/50% off)", Some((Error, "%25"))),
+        (Deny, "say(100%)", Some((Error, "%25"))),
+        (Deny, "say(100%2)", Some((Error, "%25"))),
+        (Deny, "say(100%25)", None),
+        (Deny, "say(100%*)", None),
+        (Deny, "say(100%2*)", None),
+        (Allow, &link, Some((Warning, real.as_str()))),
+        (Allow, &one, Some((Warning, only.as_str()))),
+        (Deny, &link, None),
+        (Ask, &link, None),
+    ] {
+        let found = lint_tools(&[rule(list, text)], &tools);
+        assert_eq!(
+            found.first().map(|found| found.severity),
+            expected.map(|(severity, _)| severity),
+            "{text} {found:?}"
+        );
+        assert!(expected.is_none_or(|(_, part)| found[0].cure.contains(part)), "{found:?}");
+    }
+}
+
 const TOOLS: [&str; 5] = ["files.write", "files.*", "*", "other", "f*e"];
 const PATTERNS: [&str; 6] = ["", "(*)", "(/data/*)", "(/data/x)", "(*x)", "(/etc/*)"];
 
@@ -218,6 +422,22 @@ proptest! {
         let after = verdict(mode, &rules.iter().cloned().chain(denies).collect::<Vec<_>>(), call);
         let strength = |verdict| [Verdict::Allow, Verdict::Ask, Verdict::Deny].iter().position(|known| *known == verdict);
         prop_assert!(strength(after) >= strength(before), "{before:?} became {after:?}");
+    }
+
+    #[test]
+    fn no_url_uri_or_path_makes_the_reader_fail_and_what_is_allowed_is_a_form(
+        form in prop::sample::select(vec!["url", "path"]),
+        text in "(http:|file:|x:|[A-Z]:)?[/\\\\]{0,3}[a-z0-9:.@%?#*~é\\[\\] -]{0,30}",
+    ) {
+        let template = Template::parse(&format!("{{a:{form}}}")).unwrap();
+        for template in [template, Template::of_uri("a")] {
+            let specifier = template.render(&json!({ "a": text }));
+            let part = &specifier.parts[0];
+            let forms: Vec<&str> = part.forms.iter().map(Glob::as_str).collect();
+            prop_assert_eq!(forms[0], &*specifier.text);
+            prop_assert!(part.allowable.len() <= 1 && part.allowable.iter().all(|form| form.as_str() == forms[0]));
+            prop_assert!(part.allowable.iter().all(Glob::is_plain));
+        }
     }
 
     #[test]

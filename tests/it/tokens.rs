@@ -189,6 +189,29 @@ async fn a_sign_in_link_works_once_and_a_look_at_it_does_not_use_it_up() {
 }
 
 #[tokio::test]
+async fn nobodys_links_and_sessions_push_out_anothers() {
+    let host = Host::start().await;
+    let auth = &host.parts.auth;
+    let (token, _) = auth.add("agent", Scopes::of(&[Scope::Call]), None).unwrap();
+    let bearer = format!("Authorization: Bearer {token}");
+    let unused = auth.offer_sign_in(auth.owner()).unwrap();
+    let mut own = Vec::new();
+    for _ in 0..100 {
+        let reply = host.ask("POST /api/host/sign-in", &[&bearer], "").await;
+        own.push(reply.json()["path"].as_str().unwrap().trim_start_matches("/sign-in/").to_owned());
+    }
+    let session = auth.sign_in(&unused).unwrap();
+    assert!(auth.sign_in(&own[89]).is_err(), "its own older links made room");
+    let first = auth.sign_in(&own[90]).unwrap();
+    let agent = auth.token(token.as_bytes()).unwrap();
+    for _ in 0..100 {
+        auth.sign_in(&auth.offer_sign_in(agent.clone()).unwrap()).unwrap();
+    }
+    assert!(auth.session(first.as_bytes()).is_none(), "and its own oldest session");
+    assert_eq!(auth.session(session.as_bytes()).unwrap().name(), "owner");
+}
+
+#[tokio::test]
 async fn a_cookie_counts_only_for_the_hosts_own_pages() {
     let host = Host::start_with(|settings| {
         settings.allow_origins = vec!["https://app.example.com".parse().unwrap()];
