@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.types import ImageContent, ToolAnnotations
+from mcp.types import CallToolResult, ImageContent, ToolAnnotations
 
 server = MCPServer("outside", version="7.1")
 
@@ -38,6 +38,18 @@ async def count(ctx: Context) -> str:
 def picture() -> list[ImageContent]:
     """Show a picture."""
     return [ImageContent(type="image", data="AAAA", mime_type="image/png")]
+
+
+@server.tool()
+def chart() -> CallToolResult:
+    """Show a picture, and the numbers in it."""
+    return CallToolResult(content=[*picture()], structured_content={"numbers": [1, 2]})
+
+
+@server.tool(structured_output=True)
+def portrait() -> list[ImageContent]:
+    """Show a picture, having said what the result looks like."""
+    return picture()
 
 
 @server.tool()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -12,10 +13,11 @@ import fastmcp
 import httpx
 import pytest
 from fastmcp.client.transports import StreamableHttpTransport
-from kit import happened, made
+from kit import PATIENCE_S, happened, made
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp_clients import INITIALIZE, MODES, client, run
+from recorded import latest, news
 
 from plugbay import AgentTool, PluginHost, ToolContext, _core, loader
 from plugbay.testing import RunningHost, running_host
@@ -251,38 +253,165 @@ def test_a_stream_ends_when_its_token_is_revoked(host: RunningHost) -> None:
                 pass
 
 
-def test_one_caller_takes_only_a_part_of_the_sessions_and_is_told_that_it_is_busy(host: RunningHost) -> None:
-    def client_of(name: str) -> httpx.Client:
-        made = host.http.post("/api/host/tokens", json={"name": name, "scopes": ["call"]}).raise_for_status().json()
-        headers = {"Authorization": f"Bearer {made['token']}", "Accept": "application/json, text/event-stream"}
-        return httpx.Client(base_url=host.url, headers=headers)
+def client_of(host: RunningHost, name: str) -> httpx.Client:
+    """A client of the old era, with a token of its own."""
+    made = host.http.post("/api/host/tokens", json={"name": name, "scopes": ["call"]}).raise_for_status().json()
+    headers = {"Authorization": f"Bearer {made['token']}", "Accept": "application/json, text/event-stream"}
+    return httpx.Client(base_url=host.url, headers=headers, timeout=PATIENCE_S)
 
-    with client_of("greedy") as greedy, client_of("modest") as modest:
-        sessions = [greedy.post("/mcp", json=INITIALIZE) for _session in range(SESSIONS_OF_A_CALLER)]
-        assert {opened.status_code for opened in sessions} == {200}
+
+def opened(http: httpx.Client) -> dict[str, str]:
+    """The header that names a new session."""
+    return {"mcp-session-id": http.post("/mcp", json=INITIALIZE).raise_for_status().headers["mcp-session-id"]}
+
+
+LISTING = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+
+
+def is_open(http: httpx.Client, session: dict[str, str]) -> bool:
+    return http.post("/mcp", json=LISTING, headers=session).status_code == 200
+
+
+def test_one_caller_takes_only_a_part_of_the_sessions_and_is_told_that_it_is_busy(host: RunningHost) -> None:
+    with client_of(host, "greedy") as greedy, client_of(host, "modest") as modest, ExitStack() as streams:
+        sessions = [opened(greedy) for _session in range(SESSIONS_OF_A_CALLER)]
+        for session in sessions:
+            stream = streams.enter_context(greedy.stream("GET", "/mcp", headers=session))
+            assert stream.status_code == 200
         refused = greedy.post("/mcp", json=INITIALIZE)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         assert "greedy" in refused.json()["detail"]
         assert modest.post("/mcp", json=INITIALIZE).status_code == 200
-        ended = greedy.delete("/mcp", headers={"mcp-session-id": sessions[0].headers["mcp-session-id"]})
-        assert ended.status_code == 204
+        assert greedy.delete("/mcp", headers=sessions[0]).status_code == 204
         assert greedy.post("/mcp", json=INITIALIZE).status_code == 200, "one that has ended makes room"
 
 
+def test_the_session_that_is_idle_for_longest_makes_room_for_a_new_one(host: RunningHost) -> None:
+    with client_of(host, "forgetful") as http:
+        first, second, third, *others = [opened(http) for _session in range(SESSIONS_OF_A_CALLER)]
+        assert is_open(http, first), "it was used last"
+        with http.stream("GET", "/mcp", headers=second) as stream:
+            assert stream.status_code == 200
+            newest = opened(http)
+            assert not is_open(http, third)
+            assert all(is_open(http, session) for session in (first, second, newest, *others))
+
+
+def test_a_call_keeps_its_session_when_its_stream_is_gone(host: RunningHost) -> None:
+    began.clear()
+    cancelled.clear()
+    wish = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "slow", "arguments": {}}}
+    with client_of(host, "calling") as http:
+        calling = opened(http)
+        with http.stream("POST", "/mcp", json=wish, headers=calling) as stream:
+            assert stream.status_code == 200
+            assert happened(began)
+        for _session in range(SESSIONS_OF_A_CALLER * 2):
+            opened(http)
+        assert is_open(http, calling)
+        assert not cancelled.is_set()
+        assert http.delete("/mcp", headers=calling).status_code == 204
+    assert happened(cancelled)
+
+
+def test_a_session_ends_with_the_token_that_opened_it(host: RunningHost) -> None:
+    with client_of(host, "replaced") as http:
+        session = opened(http)
+        assert is_open(http, session)
+        host.http.delete("/api/host/tokens/replaced").raise_for_status()
+    with client_of(host, "replaced") as http:
+        assert http.post("/mcp", json=LISTING, headers=session).status_code == 404
+        assert is_open(http, opened(http))
+
+
 def test_sessions_that_one_caller_opens_at_the_same_time_are_no_more_than_it_may_have(host: RunningHost) -> None:
-    made = host.http.post("/api/host/tokens", json={"name": "eager", "scopes": ["call"]}).raise_for_status().json()
-    headers = {"Authorization": f"Bearer {made['token']}", "Accept": "application/json, text/event-stream"}
+    with client_of(host, "eager") as http:
 
-    async def work() -> list[int]:
-        found: list[int] = []
-        async with httpx.AsyncClient(base_url=host.url, headers=headers, timeout=None) as client:
+        async def work() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = []
+            async with httpx.AsyncClient(base_url=host.url, headers=http.headers, timeout=None) as client:
 
-            async def opened() -> None:
-                found.append((await client.post("/mcp", json=INITIALIZE)).status_code)
+                async def begun() -> None:
+                    answer = await client.post("/mcp", json=INITIALIZE)
+                    if answer.status_code == 200:
+                        found.append({"mcp-session-id": answer.headers["mcp-session-id"]})
 
-            async with anyio.create_task_group() as group:
-                for _session in range(SESSIONS_OF_A_CALLER * 3):
-                    group.start_soon(opened)
-        return found
+                async with anyio.create_task_group() as group:
+                    for _session in range(SESSIONS_OF_A_CALLER * 3):
+                        group.start_soon(begun)
+            return found
 
-    assert run(work).count(200) == SESSIONS_OF_A_CALLER
+        sessions = run(work)
+        assert len(sessions) >= SESSIONS_OF_A_CALLER
+        assert sum(is_open(http, session) for session in sessions) == SESSIONS_OF_A_CALLER
+
+
+def test_a_client_is_initialized_once_however_often_it_says_so(host: RunningHost) -> None:
+    def late() -> None:
+        """Come late."""
+
+    def extra(own: PluginHost) -> None:
+        own.add_agent_tool(late)
+
+    with client_of(host, "insistent") as http:
+        session = opened(http)
+        for _time in range(20):
+            assert http.post("/mcp", json=INITIALIZED, headers=session).status_code == 202
+        try:
+            with http.stream("GET", "/mcp", headers=session) as stream:
+                lines = stream.iter_lines()
+                loader.load([loader.Given("test", made(extra, "again"))])
+                assert "list_changed" in next(line for line in lines if "jsonrpc" in line)
+                # What else was to be told comes before the stream ends.
+                host.http.delete("/api/host/tokens/insistent").raise_for_status()
+                assert not [line for line in lines if "list_changed" in line]
+        finally:
+            _core.withdraw("again")
+            loader.let_go()
+
+
+def deep(name: str) -> str:
+    arguments = '{"a":' * 200 + "1" + "}" * 200
+    return f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{arguments}}}}}'
+
+
+UNREADABLE: dict[str, tuple[bytes, int, int, str]] = {
+    "nothing": (b"", 400, -32700, "malformed"),
+    "no JSON": (b"{", 400, -32700, "malformed"),
+    "no UTF-8": (b'{"a":"\xff"}', 400, -32700, "malformed"),
+    "too many levels": (deep("echo").encode(), 400, -32700, "malformed"),
+    "an unfinished wide integer": (b'{"a":99999999999999999999', 400, -32700, "malformed"),
+    "several at once": (b"[]", 400, -32600, "invalid"),
+    "a text": (b'"a"', 400, -32600, "invalid"),
+    "an object that is no message": (b"{}", 400, -32600, "invalid"),
+    "a call of nothing": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}', 200, -32602, "invalid"),
+    "a call of a number": (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}', 200, -32602, "invalid",
+    ),
+    "a call without parameters": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call"}', 200, -32602, "invalid"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_answered_as_the_protocol_wants_it(host: RunningHost, name: str) -> None:
+    body, status, code, word = UNREADABLE[name]
+    headers = {
+        "Authorization": f"Bearer {host.token}",
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json; charset=utf-8",
+    }
+    answer = httpx.post(f"{host.url}/mcp", content=body, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    told = answer.json()
+    assert (told["jsonrpc"], told["error"]["code"], told["error"]["data"]["code"]) == ("2.0", code, word)
+    assert told["id"] == (1 if code == -32602 else None)
+
+
+def test_a_call_that_is_too_deep_to_be_read_is_recorded_under_its_name(host: RunningHost) -> None:
+    headers = {"Authorization": f"Bearer {host.token}", "Content-Type": "application/json"}
+    after = latest(host)
+    assert httpx.post(f"{host.url}/mcp", content=deep("echo"), headers=headers).status_code == 400
+    (record,) = news(host, after, 1)
+    assert (record["door"], record["tool"]) == ("mcp", "echo")
+    assert (record["outcome"], record["code"]) == ("refused", "malformed")

@@ -11,7 +11,20 @@ from mcp_mounted import by_command, call, mounting
 
 from plugbay.testing import RunningHost
 
-NAMES = {"add", "count", "fail", "grow", "helpers", "leave", "picture", "shout", "variables", "wait"}
+NAMES = {
+    "add",
+    "chart",
+    "count",
+    "fail",
+    "grow",
+    "helpers",
+    "leave",
+    "picture",
+    "portrait",
+    "shout",
+    "variables",
+    "wait",
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +88,18 @@ def test_pictures_and_progress_pass_through_to_mcp(host: RunningHost) -> None:
 
     run(work)
     assert said == [(0.0, "at 0"), (0.33, "at 1"), (0.67, "at 2")]
+
+
+def test_a_picture_stays_beside_structured_content_that_was_not_promised(host: RunningHost) -> None:
+    async def work() -> None:
+        async with client(host.url, host.token, "auto") as connected:
+            chart = await connected.call_tool("out.chart", {})
+            assert [block.type for block in chart.content] == ["image"]
+            assert chart.structured_content == {"numbers": [1, 2]}
+            portrait = await connected.call_tool("out.portrait", {})
+            assert portrait.structured_content["result"][0]["data"] == "AAAA"
+
+    run(work)
+    assert set(call(host, "out.chart")) == {"content", "structuredContent"}
+    # What a tool has promised to look like is its result, and nothing else.
+    assert set(call(host, "out.portrait")) == {"result"}

@@ -10,6 +10,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +247,141 @@ def test_a_plugin_of_its_name_stays_and_the_clash_is_told(home: Path, tmp_path: 
         assert [row["name"] for row in client.get("/api/host/tools").json()["tools"]] == ["out.own"]
         errors = client.get("/api/host/errors").json()["errors"]
         assert {(error["source"], error["code"]) for error in errors} == {("[mcp.servers.out]", "conflict")}
+
+
+RAW = """
+import json, sys
+
+names, lists = ["flood", "ask", "lists", "more"], 0
+
+def say(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+def called(name):
+    if name == "ask":
+        number = 0
+        while True:
+            number += 1
+            say(id=number, method="ping")
+    if name == "more":
+        names.append(f"more{len(names)}")
+    for _ in range({"flood": 5000, "more": 1}.get(name, 0)):
+        say(method="notifications/tools/list_changed")
+    return {"content": [{"type": "text", "text": str(lists)}]}
+
+for line in sys.stdin:
+    message = json.loads(line)
+    match message.get("method"):
+        case "initialize":
+            about = {"name": "raw", "version": "1"}
+            result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": about}
+        case "tools/list":
+            lists += 1
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+            result = {"tools": [*tools, {"name": "bad", "inputSchema": {"type": "nothing"}}]}
+        case "tools/call":
+            result = called(message["params"]["name"])
+        case _:
+            continue
+    say(id=message["id"], result=result)
+"""
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> dict[str, Any]:
+    """A server on standard streams that does what none should."""
+    server = tmp_path / "raw.py"
+    server.write_text(RAW)
+    return {"command": sys.executable, "args": [str(server)]}
+
+
+def test_one_that_asks_and_does_not_read_is_ended_and_comes_back(raw: dict[str, Any]) -> None:
+    with mounting(**raw) as host:
+
+        async def work() -> None:
+            async with client(host.url, host.token, "auto") as connected:
+                gone = await connected.call_tool("out.ask", {})
+                assert gone.meta == {"plugbay/code": "unavailable"}
+                await tools_become(connected, lambda names: "out.lists" in names)
+
+        run(work)
+        (error,) = [error for error in host.registry.errors if error.stage == "run"]
+        assert error.code == "upstream"
+        assert "does not read the answers" in error.message
+
+
+def test_changes_without_end_are_followed_at_the_hosts_pace(raw: dict[str, Any]) -> None:
+    with mounting(**raw) as host:
+        generation = host.http.get("/api/host/status").json()["generation"]
+        begun = time.monotonic()
+        call(host, "out.flood")
+        lists = int(call(host, "out.lists"))
+        # One at the start, and at most one in each second since.
+        assert lists <= 2 + (time.monotonic() - begun)
+        assert host.http.get("/api/host/status").json()["generation"] == generation
+
+
+def test_an_error_of_a_list_is_told_once_in_a_connection(raw: dict[str, Any]) -> None:
+    with mounting(**raw) as host:
+
+        async def work() -> None:
+            async with client(host.url, host.token, "auto") as connected:
+                for number in (4, 5):
+                    await connected.call_tool("out.more", {})
+                    await tools_become(connected, lambda names, new=f"out.more{number}": new in names)
+
+        run(work)
+        assert ["out.bad" in error.message for error in host.registry.errors] == [True]
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """A server on HTTP whose tools answer with a status of their name."""
+
+    def do_POST(self) -> None:
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        status, result = 200, None
+        match message["method"]:
+            case "initialize":
+                about = {"name": "faulty", "version": "1"}
+                result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": about}
+            case "tools/list":
+                result = {"tools": [{"name": f"s{code}", "inputSchema": {"type": "object"}} for code in (307, 500)]}
+            case "tools/call":
+                status = int(message["params"]["name"][1:])
+            case _:
+                status = 202
+        body = b"" if result is None else json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
+        self.send_response(status)
+        if status == 307:
+            self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *words: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def faulty() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/mcp"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("tool", "status"), [("s500", "HTTP 500 "), ("s307", "HTTP 307 ")])
+def test_a_wrong_answer_over_http_is_the_servers_failure_in_plain_words(faulty: str, tool: str, status: str) -> None:
+    with mounting(url=faulty) as host:
+        code, message = call(host, f"out.{tool}")
+        assert code == "upstream"
+        assert status in message
+        assert "::" not in message
+
+
+def test_one_that_is_not_there_is_told_in_plain_words() -> None:
+    with mounting(url="http://127.0.0.1:9/mcp") as host:
+        (error,) = host.registry.errors
+        assert (error.stage, error.code) == ("startup", "upstream")
+        assert "::" not in error.message

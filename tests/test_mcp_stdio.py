@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from kit import PATIENCE_S
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp_clients import MODES, run
+from mcp_clients import INITIALIZE, MODES, run
 from served import Served, write_plugin
 
 NOISY = """
@@ -83,8 +84,6 @@ def setup(host):
 
         async def work() -> None:
             async with started(home, mode, sys.stderr) as connected:
-                import json
-
                 name, *scopes = json.loads((await connected.call_tool("who", {})).content[0].text)
                 assert name.startswith("mcp-stdio-")
                 assert scopes == ["call"]
@@ -121,3 +120,92 @@ def test_a_host_that_goes_away_is_said(home: Path, tmp_path: Path) -> None:
             assert b'"error"' in answer
             process.stdin.close()
             process.wait(PATIENCE_S)
+
+
+class Talk:
+    """The command, spoken with line by line."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def say(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, line: bytes) -> Any:
+        self.say(line)
+        return self.hear()
+
+
+@contextmanager
+def talking(home: Path) -> Iterator[Talk]:
+    """A client of the old era that has introduced itself."""
+    command = [sys.executable, "-m", "plugbay", "mcp", "--stdio"]
+    environment = {**os.environ, "PLUGBAY_HOME": str(home)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            talk = Talk(process)
+            assert "serverInfo" in talk.ask(json.dumps(INITIALIZE).encode())["result"]
+            talk.say(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+            yield talk
+        finally:
+            process.kill()
+
+
+def call(id: str, arguments: str) -> bytes:
+    params = f'{{"name":"echo","arguments":{arguments}}}'
+    return f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}'.encode()
+
+
+REFUSED: dict[str, tuple[bytes, int, Any]] = {
+    "an integer beyond 64 bits": (call("7", '{"text":99999999999999999999}'), -32602, 7),
+    "a name that is read as another value": (call('"a"', '{"$serde_json::private::RawValue":"{}"}'), -32602, "a"),
+    "no JSON": (b"hello", -32700, None),
+    "no UTF-8": (b'{"a":"\xff"}', -32700, None),
+    "too many levels": (call("1", "[" * 200 + "]" * 200), -32700, None),
+    "several at once": (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600, None),
+    "no message": (b'{"id":3}', -32600, 3),
+    "too long": (b" " * ((16 << 20) + 1), -32600, None),
+}
+
+
+def test_a_line_that_cannot_be_passed_on_is_answered_and_the_next_one_passes(home: Path, tmp_path: Path) -> None:
+    text = """
+def echo(text: object) -> object:
+    "Say it again."
+    return {"text": text}
+
+def setup(host):
+    host.add_agent_tool(echo)
+"""
+    write_plugin(tmp_path / "plugins", "echoing", text)
+    with Served(home, plugins=tmp_path / "plugins").ready(), talking(home) as talk:
+        for name, (line, code, id) in REFUSED.items():
+            answer = talk.ask(line)
+            assert (answer["error"]["code"], answer["id"]) == (code, id), name
+        # Nobody waits for an answer to these two.
+        talk.say(b"")
+        talk.say(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99999999999999999999}}')
+        answer = talk.ask(call("8", '{"text":18446744073709551615}'))
+        assert answer["id"] == 8
+        assert answer["result"]["structuredContent"] == {"text": 18446744073709551615}
+
+
+def test_a_token_that_is_taken_no_more_ends_it_with_a_word(home: Path) -> None:
+    with Served(home).ready() as served, served.client() as http, talking(home) as talk:
+        assert "result" in talk.ask(b'{"jsonrpc":"2.0","id":2,"method":"tools/list"}')
+        (mine,) = [
+            token for token in http.get("/api/host/tokens").json()["tokens"] if token["name"].startswith("mcp-stdio-")
+        ]
+        assert mine["expires"] is not None
+        http.delete(f"/api/host/tokens/{mine['name']}").raise_for_status()
+        assert "error" in talk.ask(b'{"jsonrpc":"2.0","id":3,"method":"tools/list"}')
+        _, errors = talk.process.communicate(timeout=PATIENCE_S)
+        assert talk.process.returncode not in (0, -9)
+        assert b"takes the token no more" in errors

@@ -21,11 +21,13 @@ from plugbay._runner import BackgroundHost
 from plugbay.client import HostClient, open_client
 from plugbay.errors import PlugbayError
 
+_TOKEN_DAYS = 7
+
 
 def serve(url: str | None, flags: Mapping[str, Any]) -> None:
     """Pass messages on until standard input ends or SIGTERM comes.
 
-    Raises ``PlugbayError`` when no host can be reached or started, or when it goes away.
+    Raises ``PlugbayError`` when no host can be reached or started, or when it goes away or takes the token no more.
     """
     streams = _take_standard_streams()
     relay = _core.Relay()
@@ -72,12 +74,14 @@ def _agents_token(client: HostClient) -> tuple[str | None, Callable[[], None]]:
 
     An agent has the scope ``call`` alone: else it could answer the approvals that it causes. A token that the
     environment gives is used as it is.
+
+    The token has an end, because nobody takes it back after SIGKILL; the relay ends with it, and says so.
     """
     given = os.environ.get("PLUGBAY_TOKEN")
     if given:
         return given, lambda: None
     name = f"mcp-stdio-{os.getpid()}-{secrets.token_hex(3)}"
-    made = client.post("/api/host/tokens", {"name": name, "scopes": ["call"], "days": 1})
+    made = client.post("/api/host/tokens", {"name": name, "scopes": ["call"], "days": _TOKEN_DAYS})
 
     def revoke() -> None:
         with suppress(PlugbayError):  # the host has gone, and took the token's use with it

@@ -36,8 +36,12 @@ use crate::kernel::auth::Scope;
 use crate::kernel::call::{Caller, Door, too_wide};
 use crate::kernel::toolbox::Misfit;
 
-/// The protocol's code for parameters that do not fit (JSON-RPC 2.0, §5.1).
+/// The protocol's codes (JSON-RPC 2.0, §5.1).
+const PARSE_ERROR: i32 = -32700;
+const INVALID_REQUEST: i32 = -32600;
 const INVALID_PARAMS: i32 = -32602;
+
+const CALL: &str = "tools/call";
 
 /// What answers on this path. Cloning is cheap.
 #[derive(Clone)]
@@ -63,7 +67,7 @@ impl Endpoint {
 /// The route of MCP. The gate in front has put the [`Caller`] into the request's extensions.
 pub fn router(parts: Parts) -> axum::Router {
     let limits = &parts.settings.limits;
-    let sessions = Sessions::new(limits.mcp_sessions, limits.caller_mcp_sessions);
+    let sessions = Sessions::new(limits.mcp_sessions, limits.caller_mcp_sessions, parts.shutdown.clone());
     let handler = Handler::new(&parts, sessions.clone());
     // `Host` and `Origin` were checked by the gate; the clock of a stop is ours as well.
     let config = StreamableHttpServerConfig::default()
@@ -92,10 +96,14 @@ async fn answer(
     }
     if let Some(number) = wide_integer(&body) {
         // As a number it would lose digits before anybody sees it.
-        return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, too_wide(number))));
+        let wide = || told(&body, &refuse(&endpoint.parts, &caller, &body, too_wide(number)));
+        return Ok(unread(&endpoint.parts, &caller, &head, &body).unwrap_or_else(wide));
     }
     endpoint.sessions.check(&head.headers, &caller)?;
     if let Some(answer) = endpoint.answer_plainly(&head, &body, &caller).await {
+        return Ok(answer);
+    }
+    if let Some(answer) = unread(&endpoint.parts, &caller, &head, &body) {
         return Ok(answer);
     }
     if is_misread(&body) {
@@ -105,9 +113,15 @@ async fn answer(
         let error = Error::new(Kind::Invalid, message);
         return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, error)));
     }
-    let request = Request::from_parts(head, AxumBody::from(body));
-    let (is_get, is_delete) = (request.method() == Method::GET, request.method() == Method::DELETE);
+    let (is_get, is_delete) = (head.method == Method::GET, head.method == Method::DELETE);
+    let is_message = is_message(&head);
+    let request = Request::from_parts(head, AxumBody::from(body.clone()));
     let mut response = endpoint.service.handle(request).await;
+    if is_message && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        // So `rmcp` says that it is JSON, but no message.
+        let error = Error::new(Kind::Invalid, "this is no message of JSON-RPC 2.0");
+        return Ok(refusal(StatusCode::BAD_REQUEST, INVALID_REQUEST, id_of(&body), &error));
+    }
     if is_delete && response.status() == StatusCode::ACCEPTED {
         // The session is closed by now; clients take 202 for a failure.
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -130,10 +144,69 @@ fn refuse(parts: &Parts, caller: &Caller, body: &[u8], error: Error) -> Error {
 
 /// The answer to a message that was not handed over.
 fn told(body: &[u8], error: &Error) -> Response {
-    let asked = read(body).unwrap_or_default();
+    let id = read(body).unwrap_or_default().get("id").cloned();
+    refusal(StatusCode::OK, INVALID_PARAMS, id, error)
+}
+
+fn refusal(status: StatusCode, code: i32, id: Option<Value>, error: &Error) -> Response {
     let data = object!({ "code": error.kind().code() });
-    let error = object!({ "code": INVALID_PARAMS, "message": error.message(), "data": data });
-    json(StatusCode::OK, &object!({ "jsonrpc": "2.0", "id": asked.get("id"), "error": error }))
+    let error = object!({ "code": code, "message": error.message(), "data": data });
+    json(status, &object!({ "jsonrpc": "2.0", "id": id, "error": error }))
+}
+
+/// What names a message, where it may name one.
+fn id_of(body: &[u8]) -> Option<Value> {
+    read(body).ok()?.get("id").filter(|id| id.is_string() || id.is_i64() || id.is_u64()).cloned()
+}
+
+/// Answers what cannot be read, is no message, or is a call of nothing. A call that is too deep to be read is recorded.
+fn unread(parts: &Parts, caller: &Caller, head: &Head, body: &[u8]) -> Option<Response> {
+    if !is_message(head) {
+        return None;
+    }
+    match read(body) {
+        Err(error) => {
+            let error = Error::new(Kind::Malformed, format!("the message cannot be read: {error}"));
+            let error = match serde_json::from_slice(body) {
+                Ok(Glimpse { method, params: Named { name: tool } }) if method == CALL => {
+                    let misfit = Misfit { door: Door::Mcp, principal: &caller.principal, tool: &tool };
+                    parts.toolbox.refuse(&misfit, error)
+                }
+                _ => error,
+            };
+            Some(refusal(StatusCode::BAD_REQUEST, PARSE_ERROR, None, &error))
+        }
+        Ok(Value::Object(asked)) => {
+            let is_call = asked.get("method").is_some_and(|method| method == CALL);
+            if !is_call || named_in(CALL, asked.get("params")).is_some() {
+                return None;
+            }
+            Some(told(body, &Error::new(Kind::Invalid, "the parameters of tools/call have a name, which is a text")))
+        }
+        Ok(_) => {
+            let error = Error::new(Kind::Invalid, "a message is one object; several at once are not taken");
+            Some(refusal(StatusCode::BAD_REQUEST, INVALID_REQUEST, None, &error))
+        }
+    }
+}
+
+/// What can be told of a call whose arguments are too deep to be read.
+#[derive(serde::Deserialize)]
+struct Glimpse {
+    method: String,
+    params: Named,
+}
+
+#[derive(serde::Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// Whether a request says that it brings a message; what else comes is answered by `rmcp`.
+fn is_message(head: &Head) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default();
+    head.method == Method::POST && kind.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// Resolves when a stream has to end: its principal's token was taken back, or, where it belongs to no call, the host

@@ -49,7 +49,7 @@ pub fn result(result: &Json, promise: Promise, era: Era) -> CallToolResult {
         }
     }
     if promise == Promise::None
-        && let Some(blocks) = blocks(&value)
+        && let Some(blocks) = blocks(&value, era)
     {
         return blocks;
     }
@@ -67,7 +67,7 @@ pub fn result(result: &Json, promise: Promise, era: Era) -> CallToolResult {
 }
 
 /// The blocks that a result consists of, where it has exactly that form.
-fn blocks(value: &Value) -> Option<CallToolResult> {
+fn blocks(value: &Value, era: Era) -> Option<CallToolResult> {
     let object = value.as_object()?;
     let content = object.get("content")?.as_array()?;
     if object.keys().any(|key| key != "content" && key != "structuredContent") {
@@ -76,7 +76,9 @@ fn blocks(value: &Value) -> Option<CallToolResult> {
     let content: Vec<ContentBlock> =
         content.iter().map(|block| serde_json::from_value(block.clone()).ok()).collect::<Option<_>>()?;
     let mut answer = CallToolResult::success(content);
-    answer.structured_content = object.get("structuredContent").cloned();
+    // The old era knows objects alone.
+    let structured = object.get("structuredContent").filter(|value| era == Era::Modern || value.is_object());
+    answer.structured_content = structured.cloned();
     Some(answer)
 }
 

@@ -5,12 +5,17 @@ use std::future::Future;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::service::{Peer, RoleServer};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::kernel::call::Progress;
 
 /// So many reports wait for a client; what it has no room for is left out.
 const WAITING: usize = 64;
+
+/// So long a client may take for the reports that came before the outcome.
+const LAST_TIME: Duration = Duration::from_secs(1);
 
 /// Sends what one call reports.
 pub struct Reporter {
@@ -41,15 +46,28 @@ impl Reporter {
         let mut outcome = std::pin::pin!(outcome);
         let mut last = None;
         let value = loop {
+            let report = tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => report,
+                value = &mut outcome => break value,
+            };
+            // A client that does not read holds up its reports, and never the call: its limits and its record go on.
+            let mut sent = std::pin::pin!(self.send(report, &mut last));
             tokio::select! {
                 biased;
-                Some(report) = self.reports.recv() => self.send(report, &mut last).await,
-                value = &mut outcome => break value,
+                () = &mut sent => {}
+                value = &mut outcome => {
+                    let _ = timeout(LAST_TIME, sent).await;
+                    break value;
+                }
             }
         };
-        while let Ok(report) = self.reports.try_recv() {
-            self.send(report, &mut last).await;
-        }
+        let rest = async {
+            while let Ok(report) = self.reports.try_recv() {
+                self.send(report, &mut last).await;
+            }
+        };
+        let _ = timeout(LAST_TIME, rest).await;
         value
     }
 

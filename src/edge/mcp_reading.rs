@@ -12,11 +12,18 @@ use crate::kernel::contribution::Resource;
 use crate::kernel::reading::Reading;
 use crate::kernel::registry::{Plugin, Snapshot};
 
+/// A longer uri is looked for nowhere.
+const URI_BYTES: usize = 8 << 10;
+
 /// What reads the resource at `uri`, and its media type. One of exactly that uri comes before a template.
 ///
 /// # Errors
-/// `NotFound`: no plugin offers it.
+/// `NotFound`: no plugin offers it. `TooLarge`: the uri is longer than any is.
 pub fn resource(snapshot: &Snapshot, uri: &str) -> Result<(Reading, Option<Arc<str>>)> {
+    if uri.len() > URI_BYTES {
+        let message = format!("the uri has {} bytes, and no resource's has more than {URI_BYTES}", uri.len());
+        return Err(Error::new(Kind::TooLarge, message));
+    }
     let mut offered = snapshot.plugins().iter().flat_map(|plugin| {
         let resources = plugin.offers.resources.iter();
         resources.map(move |resource| (plugin, resource))

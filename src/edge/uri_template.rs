@@ -3,6 +3,7 @@
 //! Of RFC 6570 what servers use is known: `{name}` stands for text without `/`, `{+name}` and `{name*}` for any text.
 
 use percent_encoding::percent_decode_str;
+use regex::Regex;
 use serde_json::{Map, Value};
 
 /// Whether `uri` has placeholders.
@@ -11,27 +12,24 @@ pub fn is_template(uri: &str) -> bool {
 }
 
 /// What the placeholders of `template` stand for in `uri`, percent-decoded, or `None` when it does not fit. No
-/// placeholder stands for nothing.
+/// placeholder stands for nothing; each takes as much as it can. Takes a time that grows with the length of both.
 pub fn matched(template: &str, uri: &str) -> Option<Map<String, Value>> {
-    let mut found = Map::new();
-    fits(template, uri, &mut found).then_some(found)
-}
-
-/// Tries the longest text for each placeholder first.
-fn fits(template: &str, uri: &str, found: &mut Map<String, Value>) -> bool {
-    let Some((literal, rest)) = template.split_once('{') else { return template == uri };
-    let Some((placeholder, template)) = rest.split_once('}') else { return false };
-    let Some(uri) = uri.strip_prefix(literal) else { return false };
-    let name = placeholder.trim_start_matches('+').trim_end_matches('*');
-    let longest = if name == placeholder { uri.find('/').unwrap_or(uri.len()) } else { uri.len() };
-    for end in (1..=longest).rev().filter(|end| uri.is_char_boundary(*end)) {
-        let value = percent_decode_str(&uri[..end]).decode_utf8_lossy().into_owned();
-        if fits(template, &uri[end..], found) {
-            found.insert(name.to_owned(), Value::String(value));
-            return true;
-        }
+    let (mut pattern, mut names) = (String::from("(?s)^"), Vec::new());
+    let mut rest = template;
+    while let Some((literal, after)) = rest.split_once('{') {
+        let (placeholder, after) = after.split_once('}')?;
+        let name = placeholder.trim_start_matches('+').trim_end_matches('*');
+        pattern.push_str(&regex::escape(literal));
+        pattern.push_str(if name == placeholder { "([^/]+)" } else { "(.+)" });
+        names.push(name);
+        rest = after;
     }
-    false
+    pattern.push_str(&regex::escape(rest));
+    pattern.push('$');
+    let found = Regex::new(&pattern).ok()?.captures(uri)?;
+    let decoded = |text: &str| Value::String(percent_decode_str(text).decode_utf8_lossy().into_owned());
+    let values = found.iter().skip(1).flatten().map(|value| decoded(value.as_str()));
+    Some(names.into_iter().map(str::to_owned).zip(values).collect())
 }
 
 #[cfg(test)]
@@ -54,6 +52,13 @@ mod tests {
     fn a_marked_placeholder_takes_slashes() {
         assert_eq!(found("file:///{+path}", "file:///a/b"), Some(serde_json::json!({ "path": "a/b" })));
         assert_eq!(found("file:///{path*}.md", "file:///a/b.md"), Some(serde_json::json!({ "path": "a/b" })));
+    }
+
+    #[test]
+    fn a_long_uri_is_looked_at_once() {
+        let uri = format!("t://{}", "a/".repeat(4000));
+        assert_eq!(found("t://{+a}/{+b}/{+c}/end", &uri), None);
+        assert_eq!(found("notes://{id}/meta", &format!("notes://{}", "a".repeat(1 << 20))), None);
     }
 
     #[test]

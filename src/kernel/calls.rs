@@ -47,6 +47,7 @@ struct Ended {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wish<'a> {
     tool: String,
     #[serde(borrow, default)]

@@ -185,28 +185,39 @@ impl Journal {
         self.within(async { on!(self.database, |pool| sqlx::query_scalar::<Db, i64>(sum).fetch_one(pool).await) }).await
     }
 
-    /// Lets go of records that were appended before `oldest`, and of the oldest that together take about `excess` bytes.
-    /// Not of all at once.
+    /// Lets go of records that were appended before `oldest`; when there are none, of the oldest that together take about
+    /// `excess` bytes, first of those of calls without a side effect. Not of all at once.
     ///
     /// # Errors
     /// `Unavailable`: the database failed.
     pub async fn let_go(&self, oldest: OffsetDateTime, excess: i64) -> Result<Gone> {
-        // The oldest whose bytes, added up, are still less than what is too much; and the one after them.
-        let chosen = "SELECT id, added, number FROM \
-                      (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) AS added, \
-                      row_number() OVER (ORDER BY id) AS number FROM \
-                      (SELECT id, bytes FROM plugbay_audit ORDER BY id LIMIT $1) AS oldest) AS added \
-                      WHERE id < $2 OR added - bytes < $3 ORDER BY id DESC LIMIT 1";
+        let everyone = "id > 0";
+        // Who may call what changes nothing cannot push out what was changed.
+        let wishes = [
+            (everyone, microseconds(oldest), 0),
+            ("coalesce(side_effect, 0) = 0", i64::MIN, excess),
+            (everyone, i64::MIN, excess),
+        ];
         let gone = async {
             on!(self.database, |pool| {
-                let query = sqlx::query_as::<Db, (i64, i64, i64)>(chosen);
-                let query = query.bind(LET_GO).bind(microseconds(oldest)).bind(excess);
-                let Some((last, bytes, number)) = query.fetch_optional(pool).await? else {
-                    return Ok(Gone { bytes: Some(0), more: false });
-                };
-                let delete = sqlx::query::<Db>("DELETE FROM plugbay_audit WHERE id <= $1").bind(last);
-                let gone = delete.execute(pool).await?.rows_affected();
-                Ok(Gone { bytes: (gone == number as u64).then_some(bytes), more: number >= LET_GO })
+                for (whose, oldest, excess) in wishes {
+                    // The oldest whose bytes, added up, are still less than what is too much; and the one after them.
+                    let chosen = format!(
+                        "SELECT id, added, number FROM \
+                         (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) AS added, \
+                         row_number() OVER (ORDER BY id) AS number FROM \
+                         (SELECT id, bytes FROM plugbay_audit WHERE {whose} ORDER BY id LIMIT $1) AS oldest) AS added \
+                         WHERE id < $2 OR added - bytes < $3 ORDER BY id DESC LIMIT 1"
+                    );
+                    let query = sqlx::query_as::<Db, (i64, i64, i64)>(AssertSqlSafe(chosen));
+                    let query = query.bind(LET_GO).bind(oldest).bind(excess);
+                    let Some((last, bytes, number)) = query.fetch_optional(pool).await? else { continue };
+                    let delete = format!("DELETE FROM plugbay_audit WHERE id <= $1 AND {whose}");
+                    let gone = sqlx::query::<Db>(AssertSqlSafe(delete)).bind(last).execute(pool).await?.rows_affected();
+                    let bytes = (gone == number as u64).then_some(bytes);
+                    return Ok(Gone { bytes, more: number >= LET_GO });
+                }
+                Ok(Gone { bytes: Some(0), more: false })
             })
         };
         self.within(gone).await

@@ -70,9 +70,11 @@ impl Retention {
         let oldest = OffsetDateTime::now_utc() - Duration::from_secs(days * 86_400);
         let gone = journal.let_go(oldest, bytes - most).await?;
         self.bytes = gone.bytes.map(|gone| bytes - gone);
-        if gone.more {
+        // What was let go for its age, or of one kind, may not have been enough.
+        let more = gone.more || (gone.bytes != Some(0) && self.bytes.is_none_or(|bytes| bytes > most));
+        if more {
             self.since = RECORDS;
         }
-        Ok(gone.more)
+        Ok(more)
     }
 }

@@ -1,6 +1,7 @@
 //! The only way to run a tool: find it, check the arguments, pass the gate, run it within its time and its limits, check
 //! the result, and record all of it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -142,8 +143,13 @@ impl Toolbox {
     /// As [`Toolbox::run`].
     pub async fn run_patiently(&self, call: ToolCall, patience: &Patience) -> Result<Ended> {
         let mut course = self.begin(&call).await?;
-        let outcome = self.find_and_run(call, patience, &mut course).await;
-        self.end(course, outcome).await
+        let principal = call.principal.clone();
+        let outcome = until_revoked(&principal, self.find_and_run(call, patience, &mut course)).await;
+        match outcome {
+            Some(outcome) => self.end(course, outcome).await,
+            // Dropping its place in the log says that it was cancelled.
+            None => Err(taken_back(&principal)),
+        }
     }
 
     /// Reads a resource or a prompt: a call without side effect, through the same gate, limits and record.
@@ -152,8 +158,11 @@ impl Toolbox {
     /// As [`Toolbox::run`].
     pub async fn read(&self, wish: Wish, patience: &Patience) -> Result<Ended> {
         let mut course = self.begin(&wish.call).await?;
-        let outcome = self.find_and_read(wish, patience, &mut course).await;
-        self.end(course, outcome).await
+        let principal = wish.call.principal.clone();
+        match until_revoked(&principal, self.find_and_read(wish, patience, &mut course)).await {
+            Some(outcome) => self.end(course, outcome).await,
+            None => Err(taken_back(&principal)),
+        }
     }
 
     /// Records a call that its door refuses, and gives what its caller is told: `error`, or `Busy` where there is no room
@@ -254,7 +263,10 @@ impl Toolbox {
             Err(outcome) => return outcome,
         };
         course.entry.note(|_, record| record.outcome = "failed".into());
-        let content = self.read_in_time(&reading, &admitted).await;
+        let content = self
+            .read_in_time(&reading, &admitted)
+            .await
+            .and_then(|content| self.of_size(format_args!("what was read"), content));
         let plugin = reading.plugin().manifest.id.shared();
         content.map(Ended::Done).map_err(|error| if error.plugin().is_none() { error.blame(plugin) } else { error })
     }
@@ -350,17 +362,21 @@ impl Toolbox {
         turn.map(Some)
     }
 
+    /// Says that a value is not too large to be handed on; `what` it is stands in the message.
+    fn of_size(&self, what: fmt::Arguments<'_>, value: Json) -> Result<Json> {
+        let (bytes, most) = (value.as_bytes().len(), self.result_bytes);
+        if bytes <= most {
+            return Ok(value);
+        }
+        let message = format!(
+            "{what} has {bytes} bytes, and at most {most} are handed on: return less, or raise limits.result_bytes"
+        );
+        Err(Error::new(Kind::TooLarge, message))
+    }
+
     /// Whether a result may be handed on.
     fn check(&self, tool: &Offered<Tool>, result: Json) -> Result<Json> {
-        let (bytes, most) = (result.as_bytes().len(), self.result_bytes);
-        if bytes > most {
-            let message = format!(
-                "the result of {} has {bytes} bytes, and at most {most} are handed on: return less, or raise \
-                 limits.result_bytes",
-                tool.name
-            );
-            return Err(Error::new(Kind::TooLarge, message));
-        }
+        let result = self.of_size(format_args!("the result of {}", tool.name), result)?;
         if let Some(output) = &tool.output
             && let Some(failures) = output.failures(&result.value()?)
         {
@@ -369,6 +385,20 @@ impl Toolbox {
         }
         Ok(result)
     }
+}
+
+/// What comes of `work`, unless the token of who asked is taken back before.
+async fn until_revoked<T>(principal: &Principal, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        outcome = work => Some(outcome),
+        () = principal.revoked() => None,
+    }
+}
+
+fn taken_back(principal: &Principal) -> Error {
+    let message = format!("the token of {} was taken back, or has expired, while the call ran", principal.name());
+    Error::new(Kind::Unauthenticated, message)
 }
 
 /// Says that a principal may call; the record says why not.

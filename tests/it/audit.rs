@@ -300,6 +300,18 @@ async fn old_records_are_let_go_by_age_and_by_size() {
     assert_eq!(gone.bytes, Some(records[..51].iter().map(Record::bytes).sum::<i64>()));
     let left = log.all().await;
     assert_eq!(left.first().map(|record| record.id), Some(records[51].id), "{} left", left.len());
+    // What changed something stays while there is anything else.
+    let oldest =
+        "UPDATE plugbay_audit SET side_effect = 1 WHERE id IN (SELECT id FROM plugbay_audit ORDER BY id LIMIT 10)";
+    execute(&mut other, oldest).await;
+    let gone = journal.let_go(month_ago, left[10..20].iter().map(Record::bytes).sum()).await.unwrap();
+    assert_eq!(gone.bytes, Some(left[10..20].iter().map(Record::bytes).sum()));
+    let kept: Vec<i64> = log.all().await.iter().map(|record| record.id).collect();
+    assert_eq!(kept[..11], left.iter().take(10).chain(&left[20..21]).map(|record| record.id).collect::<Vec<_>>());
+    journal.let_go(month_ago, i64::MAX).await.unwrap();
+    assert_eq!(log.all().await.len(), 10);
+    journal.let_go(month_ago, i64::MAX).await.unwrap();
+    assert!(log.all().await.is_empty());
     journal.close().await;
 }
 

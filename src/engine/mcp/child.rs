@@ -37,7 +37,7 @@ pub struct Running {
     pub ward: Ward,
     /// What it says.
     pub output: Lines<ChildStdout>,
-    /// Whether it has said too much at once.
+    /// What it has said too much of, if anything.
     pub overrun: Overrun,
     /// What it hears.
     pub input: ChildStdin,

@@ -140,8 +140,10 @@ impl StreamableHttpClient for HttpClient {
                 Ok(StreamableHttpPostResponse::Json(message, session))
             }
             _ if status.is_success() && !wants_answer => Ok(StreamableHttpPostResponse::Accepted),
+            // Where a redirect leads is not asked: it would be told the credentials of this server.
             _ => {
-                Err(StreamableHttpError::UnexpectedServerResponse(format!("HTTP {status}: {}", shown(&answer)).into()))
+                let text = format!("HTTP {status}: {}", shown(&answer));
+                Err(StreamableHttpError::UnexpectedServerResponse(text.trim_end_matches(": ").to_owned().into()))
             }
         }
     }

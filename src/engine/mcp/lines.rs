@@ -3,12 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::SetOnce;
 
-use crate::base::error::{Error, Kind};
+use crate::base::error::{Error, Kind, Result};
 
 /// Bytes of one message, as over HTTP.
 pub const LINE_BYTES: usize = 16 << 20;
@@ -21,18 +21,36 @@ pub struct Lines<R> {
     overrun: Overrun,
 }
 
-/// Whether a line was too long. Cloning is cheap.
+/// What a server has said too much of, which ends its connection. Cloning is cheap.
 #[derive(Clone, Default)]
-pub struct Overrun(Arc<AtomicBool>);
+pub struct Overrun(Arc<SetOnce<String>>);
 
 impl Overrun {
+    /// Ends the connection; the first message stays.
+    pub fn tell(&self, message: String) {
+        let _ = self.0.set(message);
+    }
+
     /// What is said of it; `None` when there was none.
     pub fn error(&self) -> Option<Error> {
-        let message = format!(
-            "the MCP server has said more than {} MiB in one line, which no message may have; it is tried again",
-            LINE_BYTES >> 20
-        );
-        self.0.load(Ordering::Acquire).then(|| Error::new(Kind::Upstream, message))
+        self.0.get().map(|message| Error::new(Kind::Upstream, message.as_str()))
+    }
+
+    /// Waits for it. A connection whose server does not read cannot be closed, so that its own end may never come.
+    pub async fn told(&self) -> Error {
+        Error::new(Kind::Upstream, self.0.wait().await.as_str())
+    }
+
+    /// Does `work` as long as there is none.
+    ///
+    /// # Errors
+    /// What is said of it, or the work's own.
+    pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            error = self.told() => Err(error),
+            result = work => result,
+        }
     }
 }
 
@@ -58,7 +76,10 @@ impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
             None => self.begun + said.len(),
         };
         if self.begun > LINE_BYTES {
-            self.overrun.0.store(true, Ordering::Release);
+            self.overrun.tell(format!(
+                "the MCP server has said more than {} MiB in one line, which no message may have; it is tried again",
+                LINE_BYTES >> 20
+            ));
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         Poll::Ready(Ok(()))

@@ -4,10 +4,11 @@
 //! never pass on a credential of this host or of its callers.
 
 pub mod content; // 2.10
+pub mod failure; // 2.10
 pub mod http; // 2.10
 pub mod lines; // 2.10
-pub mod ordered; // 2.10
 pub mod child; // 2.11
+pub mod ordered; // 2.11
 pub mod relay; // 2.11
 pub mod tool; // 2.11
 pub mod server; // 2.12

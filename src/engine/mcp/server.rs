@@ -1,8 +1,9 @@
 //! The life of a mounted server: connect, list its tools, commit them, and begin again when it goes away.
 //!
 //! Its end is an error of its plugin. While it is away its tools are gone; a list that has changed replaces the old one
-//! in one step.
+//! in one step, at a pace that the host sets.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wildmatch::WildMatch;
 
 use crate::base::error::{Error, Kind, Result};
@@ -27,11 +28,12 @@ use crate::base::manifest::Manifest;
 use crate::base::mcp_servers::{McpServer, Way};
 use crate::base::shutdown::Shutdown;
 use crate::engine::mcp::child::{self, Ward, Wish};
+use crate::engine::mcp::failure::{of_question, of_start};
 use crate::engine::mcp::http::HttpClient;
 use crate::engine::mcp::lines::Overrun;
 use crate::engine::mcp::ordered::Ordered;
 use crate::engine::mcp::tool::{Line, offered};
-use crate::engine::process::equipment::Equipment;
+use crate::engine::process::equipment::{Equipment, blocking};
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::{Draft, Engine, Registry};
 
@@ -40,6 +42,10 @@ const START_TIME: Duration = Duration::from_secs(30);
 /// So many tools a server may have, in so many pages.
 const TOOLS: usize = 10_000;
 const PAGES: usize = 1000;
+/// The rest between two lists: every client hears of a new one, and a server may say without end that it has one.
+const REST: Duration = Duration::from_secs(1);
+/// So many errors of its lists are recorded of one connection.
+const ERRORS: usize = 100;
 /// The first wait before a new try, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// A server that was there for so long begins with the first wait again.
@@ -90,6 +96,15 @@ struct Connection {
     ear: Ear,
 }
 
+/// What has come of a connection's lists.
+#[derive(Default)]
+struct Done {
+    /// The list that was committed last.
+    tools: Option<Vec<Tool>>,
+    /// The messages of the errors that were recorded.
+    told: HashSet<String>,
+}
+
 /// Hears what a server says unasked.
 #[derive(Clone, Default)]
 struct Ear {
@@ -113,7 +128,7 @@ impl Life {
         let mut tried = Some(tried);
         let mut waits = waits();
         loop {
-            let begun = tokio::time::Instant::now();
+            let begun = Instant::now();
             let stopping = self.place.shutdown.clone();
             let ended = tokio::select! {
                 biased;
@@ -145,12 +160,13 @@ impl Life {
         let connected = async {
             self.check_name()?;
             let connection = self.connect().await?;
-            let tools = self.commit(&connection.peer, &connection.ear).await?;
-            self.tell_unmatched(&tools);
-            Ok(connection)
+            let mut done = Done::default();
+            connection.overrun.or(self.commit(&connection.peer, &connection.ear, &mut done)).await?;
+            self.tell_unmatched(done.tools.as_deref().unwrap_or_default());
+            Ok((connection, done))
         };
-        let connection = match timeout(START_TIME, connected).await.unwrap_or_else(|_| Err(late())) {
-            Ok(connection) => connection,
+        let (connection, mut done) = match timeout(START_TIME, connected).await.unwrap_or_else(|_| Err(late())) {
+            Ok(connected) => connected,
             Err(error) => return (Stage::Startup, error),
         };
         tracing::info!(plugin = self.server.name.as_str(), "the MCP server is there");
@@ -159,18 +175,26 @@ impl Life {
         let mut gone = std::pin::pin!(service.waiting());
         let mut listening = std::pin::pin!(listen(&peer, &ear));
         loop {
+            let rested = Instant::now() + REST;
+            // What is said during the rest is one change.
+            let changed = async {
+                sleep_until(rested).await;
+                ear.list_changed.notified().await;
+            };
             tokio::select! {
-                () = ear.list_changed.notified() => {}
+                () = changed => {}
                 () = &mut listening, if must_listen => continue,
+                error = overrun.told() => return (Stage::Run, error),
                 _ = &mut gone => {
                     let gone = || Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again");
                     return (Stage::Run, overrun.error().unwrap_or_else(gone));
                 }
             }
-            match timeout(START_TIME, self.commit(&peer, &ear)).await.unwrap_or_else(|_| Err(late())) {
-                Ok(_) => {}
+            let committed = timeout(START_TIME, overrun.or(self.commit(&peer, &ear, &mut done))).await;
+            match committed.unwrap_or_else(|_| Err(late())) {
+                Ok(()) => {}
                 // What it offers now cannot be had; what it offered before serves on.
-                Err(error) if error.kind() == Kind::Conflict => self.record(&(Stage::Commit, error)),
+                Err(error) if error.kind() == Kind::Conflict => self.record_once(&mut done.told, error),
                 Err(error) => return (Stage::Run, error),
             }
         }
@@ -190,17 +214,15 @@ impl Life {
     async fn connect_as(&self, lifecycle: ClientLifecycleMode) -> Result<Connection> {
         let must_listen = !matches!(lifecycle, ClientLifecycleMode::Initialize);
         let ear = Ear::default();
-        let refused =
-            |error: &dyn std::fmt::Display| Error::new(Kind::Upstream, format!("the MCP server refuses: {error}"));
         let (service, ward, overrun) = match &self.server.way {
             Way::Command { program, arguments, environment, folder } => {
                 let wish = Wish { program, arguments, environment, folder };
                 let child = child::start(&self.server, &wish, &self.place.equipment).await?;
                 // What is too long ends what is read before this would leave it out without a word.
                 let transport = AsyncRwTransport::new(child.output, child.input).with_max_line_length(usize::MAX);
-                let transport = Ordered::new(transport, ear.progress.clone());
+                let transport = Ordered::new(transport, ear.progress.clone(), child.overrun.clone());
                 let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
-                let service = service.map_err(|error| child.overrun.error().unwrap_or_else(|| refused(&error)))?;
+                let service = service.map_err(|error| child.overrun.error().unwrap_or_else(|| of_start(&error)))?;
                 (service, Some(child.ward), child.overrun)
             }
             Way::Http { url, headers } => {
@@ -214,17 +236,21 @@ impl Life {
                     config.custom_headers.insert(name, value);
                 }
                 let transport = StreamableHttpClientTransport::with_client(HttpClient::new(url.scheme())?, config);
-                let transport = Ordered::new(transport, ear.progress.clone());
+                let overrun = Overrun::default();
+                let transport = Ordered::new(transport, ear.progress.clone(), overrun.clone());
                 let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
-                (service.map_err(|error| refused(&error))?, None, Overrun::default())
+                (service.map_err(|error| overrun.error().unwrap_or_else(|| of_start(&error)))?, None, overrun)
             }
         };
         Ok(Connection { peer: service.peer().clone(), service, must_listen, _ward: ward, overrun, ear })
     }
 
-    /// Commits the tools that the server has now, in place of those that it had, and returns them.
-    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear) -> Result<Vec<Tool>> {
+    /// Commits the tools that the server has now in place of those that it had, where they differ.
+    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear, done: &mut Done) -> Result<()> {
         let tools = listed(peer).await?;
+        if done.tools.as_ref() == Some(&tools) {
+            return Ok(());
+        }
         let said = peer.peer_info().and_then(|said| said.server_info.clone());
         let (name, version) = said.as_ref().map_or((self.server.name.as_str(), "0.0.0"), |said| {
             (said.title.as_deref().unwrap_or(&said.name), said.version.as_str())
@@ -232,14 +258,23 @@ impl Life {
         let manifest = Manifest::of_child(self.server.name.clone(), name, version, "an outside MCP server");
         let mut draft = Draft::new(manifest, self.source(), Engine::Mcp);
         let line = Line { peer: peer.clone(), progress: ear.progress.clone(), shutdown: self.place.shutdown.clone() };
-        for described in &tools {
+        let server = self.server.clone();
+        // Thousands of schemas take seconds.
+        let drafted = blocking(move || {
+            let add = |described| offered(&server, described, &line).and_then(|tool| draft.add_tool(tool));
             // One tool that cannot be used does not take the others away.
-            if let Err(error) = offered(&self.server, described, &line).and_then(|tool| draft.add_tool(tool)) {
-                self.record(&(Stage::Commit, error));
-            }
+            let unusable: Vec<Error> = tools.iter().map(add).filter_map(Result::err).collect();
+            (tools, draft, unusable)
+        });
+        let Some((tools, draft, unusable)) = drafted.await else {
+            return Err(Error::new(Kind::Internal, "the MCP server's list of tools was not read to its end"));
+        };
+        for error in unusable {
+            self.record_once(&mut done.told, error);
         }
         self.place.registry.replace(draft)?;
-        Ok(tools)
+        done.tools = Some(tools);
+        Ok(())
     }
 
     /// Records what the settings say of tools that the server does not have: it would have no effect, and nobody would know.
@@ -284,6 +319,18 @@ impl Life {
         }
     }
 
+    /// Records an error of a list that this connection has not had before: each list may have the same.
+    fn record_once(&self, told: &mut HashSet<String>, error: Error) {
+        if told.len() < ERRORS && told.insert(error.message().to_owned()) {
+            self.record(&(Stage::Commit, error));
+            if told.len() == ERRORS {
+                let message =
+                    format!("{ERRORS} errors of the MCP server's lists are told; mend them to see the others");
+                self.record(&(Stage::Commit, Error::new(Kind::Upstream, message)));
+            }
+        }
+    }
+
     fn record(&self, (stage, error): &(Stage, Error)) {
         let id = self.server.name.shared();
         tracing::warn!(plugin = &*id, stage = stage.as_str(), "{error}");
@@ -298,7 +345,8 @@ async fn listed(peer: &Peer<RoleClient>) -> Result<Vec<Tool>> {
     for _ in 0..PAGES {
         let asked = PaginatedRequestParams::default().with_cursor(cursor);
         let page = peer.list_tools(Some(asked)).await.map_err(|error| {
-            Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {error}"))
+            let why = of_question(&error);
+            Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {}", why.message()))
         })?;
         tools.extend(page.tools);
         cursor = page.next_cursor;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use rmcp::ServiceError;
 use rmcp::handler::client::progress::ProgressDispatcher;
-use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult, Tool as Described};
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ServerResult, Tool as Described,
+};
 use rmcp::service::{Peer, PeerRequestOptions, RequestHandle, RoleClient};
 use serde_json::Value;
 use wildmatch::WildMatch;
@@ -16,6 +18,7 @@ use crate::base::mcp_servers::McpServer;
 use crate::base::name::ToolName;
 use crate::base::shutdown::Shutdown;
 use crate::engine::mcp::content;
+use crate::engine::mcp::failure::of_question;
 use crate::kernel::call::Progress;
 use crate::kernel::contribution::{Schema, Tool};
 use crate::kernel::gate::Admitted;
@@ -61,7 +64,11 @@ pub fn offered(server: &McpServer, described: &Described, line: &Line) -> Result
         group: Some(server.name.shared()),
         timeout: server.call_time,
         concurrency: None,
-        handler: Arc::new(Outside { name: described.name.to_string(), line: line.clone() }),
+        handler: Arc::new(Outside {
+            name: described.name.to_string(),
+            is_promised: described.output_schema.is_some(),
+            line: line.clone(),
+        }),
     })
 }
 
@@ -69,6 +76,8 @@ pub fn offered(server: &McpServer, described: &Described, line: &Line) -> Result
 struct Outside {
     /// Its own name there.
     name: String,
+    /// Whether it says what its result looks like.
+    is_promised: bool,
     line: Line,
 }
 
@@ -78,15 +87,15 @@ impl ToolHandler for Outside {
         let mut params = CallToolRequestParams::new(self.name.clone());
         // Nothing else of the call leaves the host: neither who asks nor with which credential.
         params.arguments = call.arguments.value().as_object().cloned();
-        let line = self.line.clone();
-        Box::pin(async move { ask(line, params, call.progress).await })
+        let (line, is_promised) = (self.line.clone(), self.is_promised);
+        Box::pin(async move { content::value(&ask(line, params, call.progress).await?, is_promised) })
     }
 }
 
-async fn ask(line: Line, params: CallToolRequestParams, progress: Option<Progress>) -> Result<Json> {
+async fn ask(line: Line, params: CallToolRequestParams, progress: Option<Progress>) -> Result<CallToolResult> {
     let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
     let sent = line.peer.send_request_with_option(request, PeerRequestOptions::no_options()).await;
-    let mut asked = Asked { handle: Some(sent.map_err(|error| failed(&error))?), shutdown: line.shutdown.clone() };
+    let mut asked = Asked { handle: Some(sent.map_err(|error| of_question(&error))?), shutdown: line.shutdown.clone() };
     let answer = match (&mut asked.handle, progress) {
         (None, _) => Err(ServiceError::UnexpectedResponse),
         (Some(handle), None) => (&mut handle.rx).await.unwrap_or(Err(ServiceError::TransportClosed)),
@@ -105,13 +114,13 @@ async fn ask(line: Line, params: CallToolRequestParams, progress: Option<Progres
         }
     };
     asked.handle = None;
-    match answer.map_err(|error| failed(&error))? {
-        ServerResult::CallToolResult(result) => content::value(&result),
+    match answer.map_err(|error| of_question(&error))? {
+        ServerResult::CallToolResult(result) => Ok(result),
         ServerResult::InputRequiredResult(_) => Err(Error::new(
             Kind::Upstream,
             "the server asks for input before it answers, which this host does not give",
         )),
-        _ => Err(failed(&ServiceError::UnexpectedResponse)),
+        _ => Err(of_question(&ServiceError::UnexpectedResponse)),
     }
 }
 
@@ -128,14 +137,5 @@ impl Drop for Asked {
         {
             self.shutdown.spawn("mcp-cancel", handle.cancel(Some("nobody waits for the result".to_owned())));
         }
-    }
-}
-
-fn failed(error: &ServiceError) -> Error {
-    match error {
-        ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-            Error::new(Kind::Unavailable, format!("the MCP server does not answer: {error}"))
-        }
-        _ => Error::new(Kind::Upstream, format!("the MCP server failed: {error}")),
     }
 }
