@@ -88,8 +88,8 @@ pub fn opening(line: &str) -> usize {
 
 /// Whether shells, or this one's parser, read a line in different ways.
 pub fn is_ambiguous(line: &str) -> bool {
-    // A comment, or the rest of a word.
-    [")#", "}#", "`#", "$["].iter().any(|mark| line.contains(mark))
+    // A comment or the rest of a word; the process's number or what follows a `$`.
+    [")#", "}#", "`#", "$[", "$$"].iter().any(|mark| line.contains(mark))
 }
 
 /// Whether a command of the shell's own evaluates words that are not known here: names with an index, which may run

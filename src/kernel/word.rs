@@ -60,6 +60,8 @@ impl Word {
 
     fn add(&mut self, source: Option<&str>, piece: &WordPiece, quoted: Quoted) -> Option<()> {
         match piece {
+            // What ends a word is in none without quotes: where it ends was told in two ways.
+            WordPiece::Text(text) if quoted == Quoted::No && text.contains(ends_a_word) => return None,
             WordPiece::Text(text) if quoted == Quoted::No => self.add_bare(text),
             // A shell that does not know it reads it, and where it ends, in another way.
             WordPiece::AnsiCQuotedText(_) | WordPiece::GettextDoubleQuotedSequence(_) => return None,
@@ -155,6 +157,10 @@ impl Word {
 enum Quoted {
     Yes,
     No,
+}
+
+fn ends_a_word(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')')
 }
 
 /// Whether a piece of a line may hold a command substitution.

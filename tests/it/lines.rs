@@ -269,6 +269,8 @@ fn what_a_shell_may_read_in_another_way_is_let_through_by_no_wide_rule() {
         ("echo hi >&'/tmp/out/$(touch M)'", "*"),
         // What is a comment to some.
         ("echo <(echo a)#; touch M", "echo *"),
+        ("x=1; echo $${x:-\n\ntouch M\n}", "echo *"),
+        ("x=1; echo case x in $${x\ntouch M\n}", "echo *"),
         // Several words where one is seen.
         ("x='5 touch M'; nice -n $x ls .", "ls *"),
         ("x='KILL 5 touch M'; timeout -s $x 5 ls", "ls*"),
