@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -234,6 +235,7 @@ def test_without_authentication_a_browser_signs_in_all_the_same(tmp_path: Path) 
         url = served.ready().url
         headers = {"Prefer": "respond-async"}
         filed = httpx.post(f"{url}/api/host/tools/files.write", json={}, headers=headers).json()["approval"]
+        served.logged(f"a call waits for a person: {re.escape(filed['url'])}")
         assert "not for local to give" in browser.go(filed["url"]).text
         assert httpx.post(f"{url}/api/host/sign-in").status_code == 403
         sign_in(served, browser)

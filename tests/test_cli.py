@@ -162,6 +162,21 @@ def test_check_ends_with_1_and_says_what_is_wrong_on_standard_error(plugbay: Any
     assert 'tool "greet" of plugin takes-a-tool is taken by plugin greeter' in done.stderr
 
 
+def test_check_says_what_a_plugin_with_a_server_offers_and_whether_that_is_built(plugbay: Any, tmp_path: Path) -> None:
+    plugin = tmp_path / "clock"
+    plugin.mkdir()
+    manifest = {"name": "clock", "displayName": "Clock", "version": "1.2.3", "entry": "index.js", "server": "dist/x.js"}
+    (plugin / "manifest.json").write_text(json.dumps(manifest))
+    done = plugbay("check", plugin)
+    assert done.returncode == 0, done.stderr
+    assert "/api/plugins/clock/rpc/… and /plugin-ws/clock" in done.stdout
+    assert "page     /api/plugins/clock/assets/index.js" in done.stdout
+    assert 'its server "dist/x.js" is not in' in done.stdout and "nothing" not in done.stdout
+    (plugin / "dist").mkdir()
+    (plugin / "dist/x.js").touch()
+    assert "build it" not in plugbay("check", plugin).stdout
+
+
 def test_check_of_a_folder_that_is_not_there_ends_with_1(plugbay: Any, tmp_path: Path) -> None:
     done = plugbay("check", tmp_path / "nowhere")
     assert done.returncode == 1

@@ -26,12 +26,13 @@ def setup(host: PluginHost) -> None:
             await asyncio.sleep(0)
 
     host.add_agent_tool(AgentTool("floods", "", floods, side_effect=True, timeout_s=1.0))
+    host.add_resource("notes://large", lambda: "x" * 200_000, name="large", description="")
     host.add_resource("notes://{id}/meta", lambda id: id, name="meta", description="")
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[RunningHost]:
-    with running_host(made(setup), mode="autonomous", log_level="off") as host:
+    with running_host(made(setup), mode="autonomous", log_level="off", limits={"result_bytes": 100_000}) as host:
         assert host.registry.errors == []
         yield host
 
@@ -50,7 +51,8 @@ def test_a_client_that_does_not_read_holds_up_neither_a_calls_limit_nor_its_reco
         assert record["duration_us"] < 10_000_000
 
 
-def test_a_uri_longer_than_any_is_refused(host: RunningHost) -> None:
-    for uri, code in ((f"notes://{'a' * 10_000}", "too_large"), ("notes://a/meta", None)):
+def test_a_uri_longer_than_any_and_a_resource_that_is_too_large_are_refused(host: RunningHost) -> None:
+    long = f"notes://{'a' * 10_000}"
+    for uri, code in ((long, "too_large"), ("notes://large", "too_large"), ("notes://a/meta", None)):
         answer = httpx.post(f"{host.url}/mcp", **modern("resources/read", host.token, uri, uri=uri)).json()
         assert answer.get("error", {}).get("data", {}).get("code") == code, answer

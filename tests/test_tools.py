@@ -259,6 +259,17 @@ def test_a_call_over_the_socket_is_cancelled_by_its_ref(host: RunningHost, name:
         assert heard.ended.acquire(timeout=WAIT_S)
 
 
+def test_a_misspelt_field_over_the_socket_runs_nothing(host: RunningHost) -> None:
+    with Socket(host.url, host.token) as socket:
+        socket.receive()
+        data = {"tool": "kit.endless", "args": {"text": "a"}}
+        socket.send_json({"channel": "tools", "event": "call", "ref": "a", "data": data})
+        answer = socket.receive_json()
+        assert (answer["event"], answer["ref"], answer["data"]["code"]) == ("error", "a", "invalid")
+        assert "args" in answer["data"]["message"]
+    assert heard.calls == []
+
+
 async def cancel_when_it_runs(host: RunningHost, name: str) -> None:
     """Call a tool in Python, and give the call up once it runs."""
     task = asyncio.create_task(host.registry.invoke_agent_tool(name, {}))

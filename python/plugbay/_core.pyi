@@ -266,7 +266,8 @@ class Relay:
     def run(self, url: str, token: str | None, input: int, output: int) -> None:
         """Block, releasing the GIL, until the input ends or ``stop`` is called. Takes the two descriptors over.
 
-        Raises ``PlugbayError`` (``upstream``) when the host at ``url`` takes no more.
+        Raises ``PlugbayError`` (``upstream``) when the host at ``url`` takes no more, ``UnauthenticatedError`` when
+        it takes the token no more.
         """
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ use http::request::Parts as Head;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use rmcp::model::ErrorCode;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Value, json as object};
 use tokio_util::sync::CancellationToken;
@@ -33,13 +34,8 @@ use crate::edge::mcp_sessions::Sessions;
 use crate::edge::parts::Parts;
 use crate::edge::routes;
 use crate::kernel::auth::Scope;
-use crate::kernel::call::{Caller, Door, too_wide};
+use crate::kernel::call::{Caller, Door, misread, too_wide};
 use crate::kernel::toolbox::Misfit;
-
-/// The protocol's codes (JSON-RPC 2.0, §5.1).
-const PARSE_ERROR: i32 = -32700;
-const INVALID_REQUEST: i32 = -32600;
-const INVALID_PARAMS: i32 = -32602;
 
 const CALL: &str = "tools/call";
 
@@ -108,10 +104,7 @@ async fn answer(
     }
     if is_misread(&body) {
         // What `rmcp` would hand on is not what the client wrote.
-        let message = "the message holds an object with a name that begins with \"$serde_json::private::\", which is not \
-                       taken here: send it in another form";
-        let error = Error::new(Kind::Invalid, message);
-        return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, error)));
+        return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, misread())));
     }
     let (is_get, is_delete) = (head.method == Method::GET, head.method == Method::DELETE);
     let is_message = is_message(&head);
@@ -120,7 +113,7 @@ async fn answer(
     if is_message && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         // So `rmcp` says that it is JSON, but no message.
         let error = Error::new(Kind::Invalid, "this is no message of JSON-RPC 2.0");
-        return Ok(refusal(StatusCode::BAD_REQUEST, INVALID_REQUEST, id_of(&body), &error));
+        return Ok(refusal(StatusCode::BAD_REQUEST, ErrorCode::INVALID_REQUEST, id_of(&body), &error));
     }
     if is_delete && response.status() == StatusCode::ACCEPTED {
         // The session is closed by now; clients take 202 for a failure.
@@ -145,12 +138,12 @@ fn refuse(parts: &Parts, caller: &Caller, body: &[u8], error: Error) -> Error {
 /// The answer to a message that was not handed over.
 fn told(body: &[u8], error: &Error) -> Response {
     let id = read(body).unwrap_or_default().get("id").cloned();
-    refusal(StatusCode::OK, INVALID_PARAMS, id, error)
+    refusal(StatusCode::OK, ErrorCode::INVALID_PARAMS, id, error)
 }
 
-fn refusal(status: StatusCode, code: i32, id: Option<Value>, error: &Error) -> Response {
+fn refusal(status: StatusCode, code: ErrorCode, id: Option<Value>, error: &Error) -> Response {
     let data = object!({ "code": error.kind().code() });
-    let error = object!({ "code": code, "message": error.message(), "data": data });
+    let error = object!({ "code": code.0, "message": error.message(), "data": data });
     json(status, &object!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
@@ -174,7 +167,7 @@ fn unread(parts: &Parts, caller: &Caller, head: &Head, body: &[u8]) -> Option<Re
                 }
                 _ => error,
             };
-            Some(refusal(StatusCode::BAD_REQUEST, PARSE_ERROR, None, &error))
+            Some(refusal(StatusCode::BAD_REQUEST, ErrorCode::PARSE_ERROR, None, &error))
         }
         Ok(Value::Object(asked)) => {
             let is_call = asked.get("method").is_some_and(|method| method == CALL);
@@ -185,7 +178,7 @@ fn unread(parts: &Parts, caller: &Caller, head: &Head, body: &[u8]) -> Option<Re
         }
         Ok(_) => {
             let error = Error::new(Kind::Invalid, "a message is one object; several at once are not taken");
-            Some(refusal(StatusCode::BAD_REQUEST, INVALID_REQUEST, None, &error))
+            Some(refusal(StatusCode::BAD_REQUEST, ErrorCode::INVALID_REQUEST, None, &error))
         }
     }
 }

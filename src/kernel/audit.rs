@@ -416,7 +416,7 @@ impl Writer {
                     self.receiver.close();
                     continue;
                 }
-                () = sleep_until(self.retention.time().into()), if self.shared.journal.initialized() => {
+                () = sleep_until(self.retention.due_at().into()), if self.shared.journal.initialized() => {
                     self.tidy().await;
                     continue;
                 }

@@ -227,6 +227,13 @@ pub fn too_wide(number: &str) -> Error {
     Error::new(Kind::Invalid, message)
 }
 
+/// What is said of a message in which a reader may find another value than its sender wrote.
+pub fn misread() -> Error {
+    let message = "the message holds an object with a name that begins with \"$serde_json::private::\", which is not taken \
+                   here: send it in another form";
+    Error::new(Kind::Invalid, message)
+}
+
 /// Takes what a tool says while it runs: a fraction from 0 to 1 and a message, possibly empty. Never waits.
 pub type Progress = Arc<dyn Fn(f64, &str) + Send + Sync>;
 

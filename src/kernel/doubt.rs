@@ -119,16 +119,3 @@ pub fn evaluates(words: &[Word]) -> bool {
         _ => false,
     }
 }
-
-/// An absolute path without `.`, `..` and empty parts; `None` for any other.
-pub fn flattened(path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.strip_prefix('/')?.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => _ = parts.pop(),
-            part => parts.push(part),
-        }
-    }
-    Some(format!("/{}", parts.join("/")))
-}

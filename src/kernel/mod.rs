@@ -6,6 +6,7 @@ pub mod breaker; // 1.0
 pub mod crier; // 1.0
 pub mod database; // 1.0
 pub mod fault; // 1.0
+pub mod flat; // 1.0
 pub mod glob; // 1.0
 pub mod meter; // 1.0
 pub mod principal; // 1.0

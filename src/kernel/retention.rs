@@ -20,7 +20,7 @@ pub struct Retention {
     /// Records that were appended since.
     since: usize,
     /// When it is time, however few there are.
-    time: Instant,
+    due_at: Instant,
     /// What all records take; none when they must be counted, which takes a look at each.
     bytes: Option<i64>,
 }
@@ -28,7 +28,7 @@ pub struct Retention {
 impl Retention {
     /// Keeps as much as `keeping` says.
     pub fn new(keeping: Keeping) -> Self {
-        Self { keeping, since: 0, time: Instant::now() + TIMES.0, bytes: None }
+        Self { keeping, since: 0, due_at: Instant::now() + TIMES.0, bytes: None }
     }
 
     /// Hears of records that this host has appended.
@@ -40,13 +40,13 @@ impl Retention {
     }
 
     /// When old records are to be let go at the latest.
-    pub fn time(&self) -> Instant {
-        self.time
+    pub fn due_at(&self) -> Instant {
+        self.due_at
     }
 
     /// Whether old records are to be let go now.
     pub fn is_due(&self) -> bool {
-        self.since >= RECORDS || self.time <= Instant::now()
+        self.since >= RECORDS || self.due_at <= Instant::now()
     }
 
     /// Lets go of some old records. Whether there are more: then it is due again at once.
@@ -56,8 +56,8 @@ impl Retention {
     pub async fn let_go(&mut self, journal: &Journal) -> Result<bool> {
         self.since = 0;
         let now = Instant::now();
-        if self.time <= now {
-            self.time = now + TIMES.1;
+        if self.due_at <= now {
+            self.due_at = now + TIMES.1;
             // Other hosts may have appended to the same table.
             self.bytes = None;
         }

@@ -12,7 +12,8 @@ use brush_parser::ast::{
 };
 use brush_parser::{Parser, ParserOptions};
 
-use crate::kernel::doubt::{evaluates, flattened, is_ambiguous, is_harmless, is_telling, opening};
+use crate::kernel::doubt::{evaluates, is_ambiguous, is_harmless, is_telling, opening};
+use crate::kernel::flat::flat;
 use crate::kernel::secret::{digest_of, hex};
 use crate::kernel::word::{self, Word, escaped, has_names, has_plain_parameters};
 use crate::kernel::wrapper::{self, Beside, End, Unwrapped};
@@ -218,7 +219,6 @@ impl Found {
                 other => self.item(other, &mut words)?,
             }
         }
-        (!evaluates(&words)).then_some(())?;
         if words.is_empty() { Some(()) } else { self.invocation(&words) }
     }
 
@@ -226,6 +226,9 @@ impl Found {
     fn invocation(&mut self, words: &[Word]) -> Option<()> {
         (words.len() <= WORDS || !wrapper::is_wrapper(words)).then_some(())?;
         let (command, unwrapped) = of_words(words);
+        // Also behind `command` and `builtin`.
+        let starts = std::iter::once(&0).chain(&unwrapped.starts);
+        (!starts.into_iter().any(|start| evaluates(&words[*start..]))).then_some(())?;
         for variable in &unwrapped.variables {
             self.variable_of_command(variable);
         }
@@ -371,8 +374,8 @@ impl Found {
         command.allowable = vec![open.clone()];
         command.take_forms(&[open]);
         // An absolute name is what it leads to; where a link leads nobody looks.
-        if let Some(flat) = word.known.as_deref().and_then(flattened) {
-            let flat = format!("{sign} {}", escaped(&flat));
+        if let Some(path) = word.known.as_deref().filter(|path| path.starts_with('/')) {
+            let flat = format!("{sign} {}", escaped(&flat(path)));
             command.allowable = vec![flat.clone()];
             command.take_forms(&[flat]);
         }

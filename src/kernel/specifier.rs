@@ -14,6 +14,7 @@ use serde_json::Value;
 use url::{Host, Position, Url};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::kernel::flat::flat;
 use crate::kernel::glob::Glob;
 use crate::kernel::part::Spelled;
 use crate::kernel::shell;
@@ -419,21 +420,6 @@ pub fn url_forms(url: &Url) -> Vec<String> {
         [url.to_string(), decoded, again.into()]
     };
     [url, &bare].into_iter().flat_map(told).collect()
-}
-
-/// An absolute path without `.`, `..` and empty steps; a slash at its end stays.
-fn flat(path: &str) -> String {
-    let mut steps: Vec<&str> = Vec::new();
-    let mut open = true;
-    for step in path.split('/') {
-        open = matches!(step, "" | "." | "..");
-        match step {
-            "" | "." => {}
-            ".." => drop(steps.pop()),
-            _ => steps.push(step),
-        }
-    }
-    format!("/{}{}", steps.join("/"), if open && !steps.is_empty() { "/" } else { "" })
 }
 
 /// The absolute path that this one means now: without `.` and `..`, and with every link followed if that is wished, also

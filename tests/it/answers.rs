@@ -10,9 +10,11 @@ use plugbay::kernel::contribution::{Schema, Tool};
 use plugbay::kernel::specifier::Template;
 use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::scene::{Scene, heard};
-use crate::stand::{answer, tool};
+use crate::stand::{answer, tool, within};
 
 async fn kept(scene: &Scene) -> Vec<Value> {
     let (_, permissions) = scene.stand.as_of(&scene.person, "GET /api/host/permissions", Value::Null).await;
@@ -25,6 +27,13 @@ fn ann() -> Principal {
 
 fn yes() -> Answer {
     Answer { allowed: true, by: "ann".into(), reason: None }
+}
+
+/// Waits for the moment at which an approval lapses that nothing holds.
+async fn past_its_time(filed: &Value) {
+    let lapses =
+        OffsetDateTime::parse(filed["lapses"].as_str().unwrap(), &Rfc3339).unwrap() + Duration::from_millis(20);
+    tokio::time::sleep((lapses - OffsetDateTime::now_utc()).try_into().unwrap_or_default()).await;
 }
 
 fn pending(scene: &Scene) -> Approval {
@@ -100,7 +109,7 @@ async fn an_approval_that_is_being_answered_does_not_lapse_and_takes_no_other_an
         let filed = heard(&mut person, "filed").await;
         let (id, digest) = (filed["id"].as_str().unwrap(), filed["digest"].as_str().unwrap());
         let claim = approvals.claim(id, digest, (&ann(), Through::OwnDoor)).unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        past_its_time(&filed).await;
         approvals.sweep();
         assert_eq!(scene.answer(&filed, json!({ "decision": "always" })).await.0, 409);
         assert_eq!((scene.runs(), kept(&scene).await), (0, vec![]));
@@ -113,7 +122,7 @@ async fn an_approval_that_is_being_answered_does_not_lapse_and_takes_no_other_an
         let filed = heard(&mut person, "filed").await;
         let (id, digest) = (filed["id"].as_str().unwrap(), filed["digest"].as_str().unwrap());
         let claim = approvals.claim(id, digest, (&ann(), Through::OwnDoor)).unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        past_its_time(&filed).await;
         drop(claim);
         assert_eq!(heard(&mut person, "lapsed").await["state"], "lapsed");
         assert_eq!(scene.answer(&filed, json!({ "decision": "always" })).await.0, 409);
@@ -127,6 +136,7 @@ async fn a_caller_that_leaves_while_it_is_answered_takes_the_approval_along() {
     let scene = Scene::new();
     let mut person = scene.listen().await;
     let approvals = scene.stand.parts.toolbox.gate().approvals().clone();
+    let (audit, mut seen) = (scene.stand.parts.toolbox.audit(), 0);
     for answered in [false, true] {
         let mut raw = scene.stand.open().await;
         let head = scene.stand.head("POST", "/api/host/tools/files.write");
@@ -135,7 +145,8 @@ async fn a_caller_that_leaves_while_it_is_answered_takes_the_approval_along() {
         let (id, digest) = (filed["id"].as_str().unwrap(), filed["digest"].as_str().unwrap());
         let claim = approvals.claim(id, digest, (&ann(), Through::OwnDoor)).unwrap();
         drop(raw);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The host has noticed when the call's record is there.
+        seen = within(audit.news(seen)).await.unwrap();
         let event = if answered {
             claim.answer(yes());
             "answered"

@@ -273,6 +273,28 @@ async fn a_database_that_another_process_holds_stops_side_effects_and_nothing_el
 }
 
 #[tokio::test]
+async fn a_token_that_is_taken_back_ends_the_call_that_runs() {
+    let stand = stand(Limits::default());
+    let (begun, begins) = tokio::sync::watch::channel(false);
+    let waits = tool("kit.wait", move |_| {
+        begun.send_replace(true);
+        Box::pin(std::future::pending())
+    });
+    offer(&stand, vec![waits]);
+    let gone = stand.add("gone", &[Scope::Call]);
+    let mut begins = begins;
+    let ((status, problem), ()) =
+        tokio::join!(within(stand.as_of(&gone, "POST /api/host/tools/kit.wait", json!({}))), async {
+            within(begins.wait_for(|begun| *begun)).await.unwrap();
+            stand.parts.auth.revoke("gone").unwrap();
+        });
+    assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")), "{problem}");
+    within(stand.parts.toolbox.audit().flush()).await;
+    let records = on_disk(stand.home()).await;
+    assert_eq!(records.iter().map(|record| &*record.outcome).collect::<Vec<_>>(), ["cancelled"]);
+}
+
+#[tokio::test]
 async fn old_records_are_let_go_by_age_and_by_size() {
     let log = Log::with(|_| {});
     for _ in 0..2500 {

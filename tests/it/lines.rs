@@ -258,6 +258,8 @@ fn what_a_shell_may_read_in_another_way_is_let_through_by_no_wide_rule() {
         ("x='b[$'; y='(touch M)]'; z=$x$y; echo ${x:z}", "echo *"),
         ("printf -v \"$z\" a", "printf *"),
         ("printf \"$z\" \"$y\" a", "printf *"),
+        ("command printf -v \"$z\" a", "printf *"),
+        ("builtin read \"$z\"", "read *"),
         ("test -v \"$z\"", "test *"),
         ("[ $z ]", "[*"),
         ("[ \"$z\" \"$y\" ]", "[*"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 use rmcp::service::RoleClient;
 use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use rmcp::transport::{StreamableHttpClientTransport, Transport};
@@ -24,14 +24,10 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::{Json, is_misread, read, wide_integer};
 use crate::engine::mcp::http::HttpClient;
 use crate::engine::mcp::lines::LINE_BYTES;
-use crate::kernel::call::too_wide;
+use crate::kernel::call::{misread, too_wide};
 
 /// How long the last message may take.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
-/// The codes of JSON-RPC 2.0, §5.1.
-const PARSE_ERROR: i32 = -32700;
-const INVALID_REQUEST: i32 = -32600;
-const INVALID_PARAMS: i32 = -32602;
 
 /// Passes messages on until the input ends, `stop` is cancelled, or the host takes no more.
 ///
@@ -51,7 +47,7 @@ pub async fn relay(url: &str, token: Option<String>, streams: (File, File), stop
         tokio::select! {
             line = input.next() => {
                 let Some(line) = line else { break Ok(()) };
-                let message = match line.map_err(|error| Some(refusal(INVALID_REQUEST, Value::Null, &error))) {
+                let message = match line.map_err(|error| Some(refusal(ErrorCode::INVALID_REQUEST, Value::Null, &error))) {
                     Ok(line) if line.trim_ascii().is_empty() => continue,
                     Ok(line) => message_of(&line),
                     Err(answer) => Err(answer),
@@ -171,20 +167,18 @@ fn message_of(line: &[u8]) -> std::result::Result<ClientJsonRpcMessage, Option<V
     let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
     let asked = read(line).map_err(|error| {
         let error = Error::new(Kind::Malformed, format!("the message cannot be read: {error}"));
-        Some(refusal(PARSE_ERROR, Value::Null, &error))
+        Some(refusal(ErrorCode::PARSE_ERROR, Value::Null, &error))
     })?;
     let refuse = |code, error: &Error| Err(name_of(&asked).map(|id| refusal(code, id, error)));
     if let Some(number) = wide_integer(line) {
-        return refuse(INVALID_PARAMS, &too_wide(number));
+        return refuse(ErrorCode::INVALID_PARAMS, &too_wide(number));
     }
     if is_misread(line) {
-        let message = "the message holds an object with a name that begins with \"$serde_json::private::\", which is not \
-                       taken here: send it in another form";
-        return refuse(INVALID_PARAMS, &Error::new(Kind::Invalid, message));
+        return refuse(ErrorCode::INVALID_PARAMS, &misread());
     }
     match serde_json::from_slice(line) {
         Ok(message) if asked.is_object() => Ok(message),
-        _ => refuse(INVALID_REQUEST, &Error::new(Kind::Invalid, "the line is no message of JSON-RPC 2.0")),
+        _ => refuse(ErrorCode::INVALID_REQUEST, &Error::new(Kind::Invalid, "the line is no message of JSON-RPC 2.0")),
     }
 }
 
@@ -199,9 +193,9 @@ fn name_of(asked: &Value) -> Option<Value> {
     }
 }
 
-fn refusal(code: i32, id: Value, error: &Error) -> Value {
+fn refusal(code: ErrorCode, id: Value, error: &Error) -> Value {
     let data = json!({ "code": error.kind().code() });
-    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": error.message(), "data": data } })
+    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code.0, "message": error.message(), "data": data } })
 }
 
 fn id_of(message: &ClientJsonRpcMessage) -> Option<RequestId> {
@@ -222,20 +216,20 @@ mod tests {
         let misread =
             r#"{"jsonrpc":"2.0","id":"b","method":"tools/call","params":{"$serde_json::private::RawValue":"1"}}"#;
         for (line, code, id) in [
-            (wide, INVALID_PARAMS, json!(7)),
-            (misread, INVALID_PARAMS, json!("b")),
-            ("{", PARSE_ERROR, Value::Null),
-            ("hello", PARSE_ERROR, Value::Null),
-            (&deep, PARSE_ERROR, Value::Null),
-            ("[]", INVALID_REQUEST, Value::Null),
-            (r#"["2.0",1,{}]"#, INVALID_REQUEST, Value::Null),
-            (r#"{"id":5}"#, INVALID_REQUEST, json!(5)),
-            (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, INVALID_REQUEST, Value::Null),
-            (r#"{"jsonrpc":"1.0","id":6,"method":"ping"}"#, INVALID_REQUEST, json!(6)),
-            (r#"{"jsonrpc":"2.0","id":5,"result":99999999999999999999}"#, INVALID_PARAMS, Value::Null),
+            (wide, ErrorCode::INVALID_PARAMS, json!(7)),
+            (misread, ErrorCode::INVALID_PARAMS, json!("b")),
+            ("{", ErrorCode::PARSE_ERROR, Value::Null),
+            ("hello", ErrorCode::PARSE_ERROR, Value::Null),
+            (&deep, ErrorCode::PARSE_ERROR, Value::Null),
+            ("[]", ErrorCode::INVALID_REQUEST, Value::Null),
+            (r#"["2.0",1,{}]"#, ErrorCode::INVALID_REQUEST, Value::Null),
+            (r#"{"id":5}"#, ErrorCode::INVALID_REQUEST, json!(5)),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, ErrorCode::INVALID_REQUEST, Value::Null),
+            (r#"{"jsonrpc":"1.0","id":6,"method":"ping"}"#, ErrorCode::INVALID_REQUEST, json!(6)),
+            (r#"{"jsonrpc":"2.0","id":5,"result":99999999999999999999}"#, ErrorCode::INVALID_PARAMS, Value::Null),
         ] {
             let answer = message_of(line.as_bytes()).expect_err(line).expect(line);
-            assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code), &id), "{line}");
+            assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code.0), &id), "{line}");
         }
         assert_eq!(message_of(b"\xff").unwrap_err().unwrap()["error"]["data"]["code"], "malformed");
         let notice = br#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"a":99999999999999999999}}"#;
