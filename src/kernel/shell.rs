@@ -53,15 +53,6 @@ impl Command {
         self.forms.first().map_or("*", String::as_str)
     }
 
-    /// The command that [`Command::text`] was kept of; `None` when it was not read.
-    pub fn recorded(text: &str) -> Option<Self> {
-        if text.is_empty() || text == "*" {
-            return None;
-        }
-        let words: Vec<Word> = text.split(' ').map(recorded_word).collect();
-        Some(if text.starts_with(['<', '>']) { whole(text) } else { of_words(&words).0 })
-    }
-
     fn take_forms(&mut self, more: &[String]) {
         for form in more {
             if !self.forms.contains(form) {
@@ -432,13 +423,6 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
         command.allowable = inner.map(|last| format!("{}{end}", open(&words[*last..]))).into_iter().collect();
     }
     (command, unwrapped)
-}
-
-fn recorded_word(text: &str) -> Word {
-    let known = (!text.contains('*'))
-        .then(|| percent_encoding::percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned))
-        .flatten();
-    Word { written: text.into(), open: text.into(), splits: known.is_none(), known, substituted: Vec::new() }
 }
 
 /// An arithmetic expression that is known to run nothing.

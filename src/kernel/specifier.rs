@@ -214,18 +214,14 @@ impl Template {
         }
     }
 
-    /// The specifier that an earlier call left in a record, as [`Specifier::text`]; `None` when it cannot be judged.
+    /// The specifier that an earlier call left in a record, as [`Specifier::text`]; `None` where its text does not say all of
+    /// it: where a command, a path or a URI is taken apart.
     pub fn recorded(&self, text: &str) -> Option<Specifier> {
-        let Some((_, before, after)) = self.shell() else {
-            let form = Glob::parse(text)?;
-            let allowable = if form.is_plain() { vec![form.clone()] } else { Vec::new() };
-            let parts = vec![Part { forms: vec![form], allowable, spelled: None }];
-            return Some(Specifier { text: text.into(), parts, unreadable: false });
-        };
-        let line = text.strip_prefix(before)?.strip_suffix(after)?;
-        let commands: Option<Vec<shell::Command>> = line.split(BETWEEN).map(shell::Command::recorded).collect();
-        let parts = commands?.iter().map(|command| part_of(before, command, after)).collect::<Option<Vec<_>>>()?;
-        (line != "*").then(|| Specifier { text: text.into(), parts, unreadable: false })
+        let is_plain = |piece: &Piece| matches!(piece, Piece::Text(_) | Piece::Value { form: Form::Plain, .. });
+        let form = Glob::parse(text).filter(|_| self.pieces().iter().all(is_plain))?;
+        let allowable = if form.is_plain() { vec![form.clone()] } else { Vec::new() };
+        let parts = vec![Part { forms: vec![form], allowable, spelled: None }];
+        Some(Specifier { text: text.into(), parts, unreadable: false })
     }
 
     /// The name of the shell line and the texts around it, in a template of one.
