@@ -7,8 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from kit import PATIENCE_S, Command, made
 from raw import Socket
 from served import write_plugin
 
-from plugbay import AgentTool, PluginHost, ToolError, _core, connect
+from plugbay import AgentTool, PluginHost, _core
 from plugbay.testing import RunningHost, running_host
 
 Rule = tuple[str, str]
@@ -266,34 +264,32 @@ def test_an_answer_by_its_id_and_always_with_a_rule_of_ones_own(host: RunningHos
     assert "files.write(/b/*)" in listed.communicate(timeout=PATIENCE_S)[0]
 
 
-def test_a_console_of_another_process_waits_and_is_told_a_denial(
-    host: RunningHost, capfd: pytest.CaptureFixture[str]
-) -> None:
+CALLER = """\
+import sys
+from plugbay import ToolError, connect
+try:
+    connect(sys.argv[1], sys.argv[2]).tools["files.write"](path="/c")
+except ToolError as error:
+    print(error.code, error.message)
+"""
+
+
+def test_a_console_of_another_process_waits_and_is_told_a_denial(host: RunningHost) -> None:
     person, agent = token(host, "eve", "approve"), token(host, "third", "call")
     with Socket(host.url, person) as socket:
         socket.receive_json()
-        said: list[ToolError] = []
-
-        def call() -> None:
-            try:
-                connect(host.url, agent).tools["files.write"](path="/c")
-            except ToolError as error:
-                said.append(error)
-
-        thread = threading.Thread(target=call)
-        thread.start()
+        words = [sys.executable, "-c", CALLER, host.url, agent]
+        caller = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         filed = socket.receive_json()
         assert (filed["channel"], filed["event"]) == ("approvals", "filed")
-        told, until = "", time.monotonic() + PATIENCE_S
-        while "files.write waits for a person" not in told and time.monotonic() < until:
-            told += capfd.readouterr().err
-        assert "files.write waits for a person" in told
         data = filed["data"]
+        assert caller.stderr is not None
+        line = caller.stderr.readline()
+        assert line.startswith("files.write waits for a person") and data["id"] in line
         answer = {"id": data["id"], "digest": data["digest"], "decision": "deny", "reason": "not now"}
         socket.send_json({"channel": "approvals", "event": "answer", "data": answer})
-        thread.join(PATIENCE_S)
-    assert [error.code for error in said] == ["denied"]
-    assert "not now" in said[0].message
+        out, err = caller.communicate(timeout=PATIENCE_S)
+    assert out.startswith("denied ") and "not now" in out, out + err
 
 
 def test_without_authentication_the_token_file_answers() -> None:

@@ -10,11 +10,14 @@ import contextlib
 import importlib
 import logging
 import pkgutil
+import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -184,6 +187,7 @@ class Lane:
         if found.get("transfer-encoding") == b"chunked":
             pairs.append(("content-length", b"%d" % len(body)))
         order = ["content-length", *dict.fromkeys(name for name, _ in pairs if name not in IGNORED)]
+        pairs = [(name, _undated(value) if name == "set-cookie" else value) for name, value in pairs]
         kept = sorted((pair for pair in pairs if pair[0] not in IGNORED), key=lambda pair: order.index(pair[0]))
         return Answer(status, tuple(kept), body), over
 
@@ -288,6 +292,16 @@ class Compared:
         for ask, reference, ours in self.different[:most]:
             lines += [f"  {ask}", f"    FastAPI: {reference}", f"    Plugbay: {ours}"]
         return "\n".join(lines)
+
+
+def _undated(cookie: bytes) -> bytes:
+    """A cookie; in place of a moment of this minute, which is the clock's and not the application's, the word now."""
+
+    def told(found: re.Match[bytes]) -> bytes:
+        moment = parsedate_to_datetime(found[2].decode("latin-1"))
+        return found[1] + b"now" if abs(moment.timestamp() - time.time()) < 60 else found[0]
+
+    return re.sub(rb"(?i)(;\s*expires=)(\w{3}, [^;]+ GMT)", told, cookie)
 
 
 def _batches(asks: Iterable[Ask]) -> Iterator[list[Ask]]:
