@@ -1,6 +1,7 @@
 """What every test stands on: the repository, an empty home, the command."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from kit import Command
 
 ROOT = Path(__file__).parents[1]
+
+# A shell that runs the tests in the background lets them ignore it, and all that they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -67,12 +68,12 @@ class Agent:
         return approval
 
 
-def link(host: RunningHost | Served, token: str | None = None) -> str:
+def link(host: RunningHost | Served, token: str | None = None, *page: str) -> str:
     """What `plugbay sign-in` prints."""
     environment = {**os.environ, "PLUGBAY_HOME": str(host.home)}
     if token is not None:
         environment["PLUGBAY_TOKEN"] = token
-    words = [sys.executable, "-m", "plugbay", "sign-in"]
+    words = [sys.executable, "-m", "plugbay", "sign-in", *page]
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -151,8 +152,16 @@ def test_a_stranger_is_told_how_to_sign_in_and_nothing_else(host: RunningHost) -
             seen = stranger.go(url)
             assert seen.status == 401
             assert "plugbay sign-in" in seen.text and "private" not in seen.text
-        sign_in(host, stranger)
-        assert "/very/private" in stranger.go(approval["url"]).text
+            assert f"plugbay sign-in {urlsplit(url).path}" in seen.text
+        seen = stranger.go(link(host, None, approval["url"]))
+        assert (seen.status, seen.url) == (200, approval["url"])
+        assert "/very/private" in seen.text
+
+
+@pytest.mark.parametrize("to", ["//elsewhere.example/", "https://elsewhere.example/", "/\\elsewhere.example", "/approvals/../x", ""])
+def test_a_sign_in_link_leads_to_a_page_of_this_host_only(host: RunningHost, to: str) -> None:
+    answer = httpx.get(link(host), params={"to": to})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
 def test_a_token_signs_in_as_its_principal_until_it_is_revoked(host: RunningHost) -> None:

@@ -319,7 +319,7 @@ def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "plugins").mkdir(parents=True)
     (folder / "plugins" / "greeter.py").write_text(PRINTS + (GOOD / "greeter.py").read_text())
     (folder / "plugins" / "slow.py").write_text((BROKEN / "waits_on_import.py").read_text())
-    (folder / "plugbay.toml").write_text('plugins_dir = ["plugins"]\n[limits]\nhook_time_s = 0.2\n')
+    (folder / "plugbay.toml").write_text('plugins_dir = ["plugins"]\n[limits]\nhook_time_s = 3\n')
     monkeypatch.chdir(folder)
     return folder
 
@@ -331,7 +331,7 @@ def test_without_a_host_the_settings_are_those_of_serve_and_only_results_are_on_
     done = plugbay(*words)
     assert '"greet' in json.dumps(json.loads(done.stdout))
     assert {"this is said at import", "so is this"} <= set(done.stderr.splitlines())
-    assert ("did not end within 0.2 s" in done.stdout) == (words[0] != "tools")
+    assert ("did not end within 3 s" in done.stdout) == (words[0] != "tools")
     assert (f"no host runs in {home}" in done.stderr) == (words[0] != "check")
     assert not home.exists()
 

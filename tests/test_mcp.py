@@ -35,6 +35,10 @@ async def slow(args: dict[str, Any]) -> None:
         cancelled.set()
 
 
+async def nap(args: dict[str, Any]) -> None:
+    await anyio.sleep(2)
+
+
 def setup(host: PluginHost) -> None:
     def echo(text: str) -> dict[str, str]:
         """Say it again."""
@@ -55,6 +59,7 @@ def setup(host: PluginHost) -> None:
     host.add_agent_tool(fail)
     host.add_agent_tool(AgentTool("write", "Change something.", lambda args: None, side_effect=True))
     host.add_agent_tool(AgentTool("slow", "Wait.", slow))
+    host.add_agent_tool(AgentTool("nap", "Wait for two seconds.", nap))
     schema = {"type": "array", "items": {"type": "integer"}}
     host.add_agent_tool(AgentTool("numbers", "Some numbers.", lambda args: [1, 2], output_schema=schema))
     host.add_resource("notes://{id}", lambda id: f"note {id}", name="note", mime_type="text/markdown")
@@ -75,7 +80,7 @@ def test_tools_are_listed_by_name_with_their_schemas_and_hints(host: RunningHost
             return (await connected.list_tools()).tools
 
     tools = {tool.name: tool for tool in run(work)}
-    assert list(tools) == ["count", "echo", "fail", "numbers", "slow", "write"]
+    assert list(tools) == ["count", "echo", "fail", "nap", "numbers", "slow", "write"]
     assert tools["echo"].input_schema["properties"] == {"text": {"type": "string"}}
     assert tools["echo"].annotations.read_only_hint is True
     assert tools["write"].annotations.read_only_hint is False
@@ -214,6 +219,15 @@ def test_who_has_no_credential_is_told_where_to_learn_which(host: RunningHost) -
     assert httpx.get(f"{host.url}/.well-known/oauth-protected-resource").json() == metadata
 
 
+def test_who_lacks_the_scope_is_told_which_to_ask_for(host: RunningHost) -> None:
+    made = host.http.post("/api/host/tokens", json={"name": "looker", "scopes": ["approve"]}).raise_for_status().json()
+    refused = httpx.post(f"{host.url}/mcp", json=INITIALIZE, headers={"Authorization": f"Bearer {made['token']}"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "denied")
+    challenge = refused.headers["www-authenticate"]
+    assert challenge.startswith("Bearer ") and 'error="insufficient_scope"' in challenge and 'scope="call"' in challenge
+    assert f'resource_metadata="{host.url}/.well-known/oauth-protected-resource/mcp"' in challenge
+
+
 def test_a_page_of_another_origin_may_not_ask(host: RunningHost) -> None:
     headers = {"Authorization": f"Bearer {host.token}", "Origin": "https://elsewhere.example"}
     assert httpx.post(f"{host.url}/mcp", json={}, headers=headers).status_code == 403
@@ -312,7 +326,10 @@ def test_a_call_keeps_its_session_when_its_stream_is_gone(host: RunningHost) -> 
         assert is_open(http, calling)
         assert not cancelled.is_set()
         assert http.delete("/mcp", headers=calling).status_code == 204
-    assert happened(cancelled)
+        # Sooner than a session's library gives up by itself.
+        nap = wish | {"params": {"name": "nap", "arguments": {}}}
+        assert http.post("/mcp", json=nap, headers=opened(http)).status_code == 200
+    assert cancelled.is_set()
 
 
 def test_a_session_ends_with_the_token_that_opened_it(host: RunningHost) -> None:

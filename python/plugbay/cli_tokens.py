@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
@@ -14,15 +14,20 @@ _SCOPES = ("call", "approve", "admin")
 
 
 @click.command("sign-in")
+@click.argument("page", default="/")
 @url_option
-def sign_in(url: str | None) -> None:
-    """Print a link that signs a browser in, once, within ten minutes.
+def sign_in(page: str, url: str | None) -> None:
+    """Print a link that signs a browser in, once, within ten minutes, and shows PAGE.
 
-    It signs in as whoever asks: the owner, or the principal of PLUGBAY_TOKEN.
+    It signs in as whoever asks: the owner, or the principal of PLUGBAY_TOKEN. PAGE is one of the host's own, such as
+    /approvals or the address that a waiting call names; the page about the host by default.
     """
+    path = urlsplit(page).path
+    if not path.startswith("/"):
+        raise click.BadParameter(f"{page!r} is no page: write /approvals, or a whole address", param_hint="PAGE")
     with failures(by_code=True), host_to_ask(url) as client:
         made = client.post("/api/host/sign-in", None)
-        click.echo(client.url + made["path"])
+        click.echo(client.url + made["path"] + ("" if path == "/" else "?" + urlencode({"to": path}, safe="/")))
 
 
 @click.group()

@@ -19,6 +19,8 @@ use crate::base::settings::{AuthMode, Settings};
 
 /// The file that is read from the working directory unless another is named.
 const FILE: &str = "plugbay.toml";
+/// Begins the names of the variables that set limits.
+const LIMIT_PREFIX: &str = "PLUGBAY_LIMITS_";
 /// The table of rules, which has a reader of its own.
 const PERMISSIONS: &str = "permissions";
 
@@ -175,8 +177,14 @@ fn read_environment(surroundings: &Surroundings, partial: &mut Partial) -> Resul
             set.map_err(|expected| bad_value("environment", name, &value, &expected))?;
         }
     }
+    for name in surroundings.environment.keys().filter_map(|name| name.to_str()?.strip_prefix(LIMIT_PREFIX)) {
+        if !LIMITS.iter().any(|row| row.name.to_ascii_uppercase() == name) {
+            let known = LIMITS.iter().map(|row| row.name);
+            return Err(unknown(&format!("environment, {LIMIT_PREFIX}…"), "limit", &name.to_ascii_lowercase(), known));
+        }
+    }
     for row in LIMITS {
-        let name = format!("PLUGBAY_LIMITS_{}", row.name.to_ascii_uppercase());
+        let name = format!("{LIMIT_PREFIX}{}", row.name.to_ascii_uppercase());
         if let Some(value) = text(&name)? {
             let set = (row.slot)(&mut partial.settings.limits).set(&Given { value: &value, folder });
             set.map_err(|expected| bad_value("environment", &name, &value, &expected))?;

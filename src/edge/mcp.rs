@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use axum::Extension;
 use axum::body::Body as AxumBody;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -27,7 +27,7 @@ use crate::base::shutdown::Shutdown;
 use crate::edge::answer::{broken, json};
 use crate::edge::caller::without_scope;
 use crate::edge::failure::Failure;
-use crate::edge::mcp_auth::PATH;
+use crate::edge::mcp_auth::{self, PATH};
 use crate::edge::mcp_handler::{Handler, named_in};
 use crate::edge::mcp_plain::{self, PlainCall};
 use crate::edge::mcp_sessions::Sessions;
@@ -88,7 +88,11 @@ async fn answer(
     let body = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
     if !caller.principal.has(Scope::Call) {
         let error = without_scope(&caller.principal, Scope::Call);
-        return Err(refuse(&endpoint.parts, &caller, &body, error).into());
+        let mut response = Failure::from(refuse(&endpoint.parts, &caller, &body, error)).into_response();
+        if let Some(challenge) = mcp_auth::step_up(&endpoint.parts.settings, &head.headers, caller.scheme) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        return Ok(response);
     }
     if let Some(number) = wide_integer(&body) {
         // As a number it would lose digits before anybody sees it.

@@ -55,11 +55,18 @@ async fn metadata(
 
 /// The challenge of an answer 401 to a request for `/mcp`; `None` for any other path.
 pub fn challenge(settings: &Settings, head: &Head, scheme: &str) -> Option<HeaderValue> {
-    if head.uri.path() != PATH {
-        return None;
-    }
-    let base = base(settings, &head.headers, scheme)?;
-    let text = format!("Bearer realm=\"plugbay\", resource_metadata=\"{base}{}\", scope=\"call\"", METADATA[1]);
+    (head.uri.path() == PATH).then(|| wanted(settings, &head.headers, scheme, ""))?
+}
+
+/// The challenge of an answer 403 to a client whose token may not call tools (RFC 6750 section 3.1): with it the client
+/// knows which scope to ask for.
+pub fn step_up(settings: &Settings, headers: &HeaderMap, scheme: &str) -> Option<HeaderValue> {
+    wanted(settings, headers, scheme, "error=\"insufficient_scope\", ")
+}
+
+fn wanted(settings: &Settings, headers: &HeaderMap, scheme: &str, why: &str) -> Option<HeaderValue> {
+    let base = base(settings, headers, scheme)?;
+    let text = format!("Bearer realm=\"plugbay\", {why}resource_metadata=\"{base}{}\", scope=\"call\"", METADATA[1]);
     HeaderValue::from_str(&text).ok()
 }
 

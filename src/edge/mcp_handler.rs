@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts as Head;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, CompleteRequestParams, CompleteResult,
     CompletionInfo, CustomRequest, CustomResult, ErrorCode, Extensions, GetPromptRequestParams, GetPromptResponse,
@@ -16,7 +15,6 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
@@ -134,9 +132,9 @@ impl Handler {
             }
         });
         let outcome = match reporter {
-            None => until(&context.ct, run).await,
+            None => self.until(&context, run).await,
             // What the tool has said is sent before its result: nothing may follow that.
-            Some(reporter) => until(&context.ct, reporter.report_while(run)).await,
+            Some(reporter) => self.until(&context, reporter.report_while(run)).await,
         };
         told(outcome, promise, era, |approval| {
             mcp_asking::input_required(manner, approval).filter(|_| most == Some(Duration::ZERO))
@@ -227,8 +225,8 @@ impl Handler {
         let wish = wish(Asking { principal, progress }).map_err(|error| failed(&error))?;
         let run = Box::pin(self.shared.toolbox.read(wish, &patience));
         let outcome = match reporter {
-            None => until(&context.ct, run).await,
-            Some(reporter) => until(&context.ct, reporter.report_while(run)).await,
+            None => self.until(context, run).await,
+            Some(reporter) => self.until(context, reporter.report_while(run)).await,
         };
         match outcome.map_err(|error| failed(&error))? {
             Ended::Done(content) => Ok(content),
@@ -237,6 +235,23 @@ impl Handler {
                 Err(ErrorData::internal_error(waits(&approval), Some(data)))
             }
         }
+    }
+
+    /// Waits for an outcome, but no longer than the client does, nor than its session lasts: `rmcp` gives the calls of a
+    /// session that is closed five seconds more.
+    async fn until<T>(
+        &self,
+        context: &RequestContext<RoleServer>,
+        outcome: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let session = self.shared.sessions.end_of(&context.extensions).unwrap_or_default();
+        let why = tokio::select! {
+            biased;
+            outcome = outcome => return outcome,
+            () = context.ct.cancelled() => "the call was cancelled",
+            () = session.cancelled() => "the call was cancelled: its MCP session was closed",
+        };
+        Err(Error::new(Kind::Cancelled, why))
     }
 
     /// Tells `told` which lists have changed, at each commit, until it says no more or `ended` resolves.
@@ -396,8 +411,7 @@ impl ServerHandler for Handler {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let ended = context.extensions.get::<Head>().and_then(|head| self.shared.sessions.end_of(head));
-        let Some(ended) = ended else { return };
+        let Some(ended) = self.shared.sessions.end_of(&context.extensions) else { return };
         let (handler, peer) = (self.clone(), context.peer);
         self.shared.shutdown.spawn("mcp-session", async move {
             handler.watch(ended.cancelled(), |changes| announce(peer.clone(), changes)).await;
@@ -431,15 +445,6 @@ fn told(
                 _ => Ok(mcp_content::failure(&error, promise).into()),
             }
         }
-    }
-}
-
-/// Waits for an outcome, but no longer than the client does.
-async fn until<T>(ct: &CancellationToken, outcome: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        outcome = outcome => outcome,
-        () = ct.cancelled() => Err(Error::new(Kind::Cancelled, "the call was cancelled")),
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use http::request::Parts as Head;
-use rmcp::model::{ClientJsonRpcMessage, ClientNotification, GetExtensions, ProtocolVersion, ServerJsonRpcMessage};
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, Extensions, GetExtensions, ProtocolVersion, ServerJsonRpcMessage,
+};
 use rmcp::transport::streamable_http_server::session::local::{
     LocalSessionManager, LocalSessionManagerError, SessionConfig, SessionError,
 };
@@ -134,9 +136,10 @@ impl Sessions {
         }
     }
 
-    /// What is cancelled when the session that a message names ends.
-    pub fn end_of(&self, head: &Head) -> Option<CancellationToken> {
-        self.open().get(session_of(&head.headers)?).map(|seat| seat.ended.clone())
+    /// What is cancelled when the session that a message came in ends; `None` when it came in none.
+    pub fn end_of(&self, extensions: &Extensions) -> Option<CancellationToken> {
+        let id = session_of(&extensions.get::<Head>()?.headers)?;
+        self.open().get(id).map(|seat| seat.ended.clone())
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<SessionId, Seat>> {
@@ -328,6 +331,6 @@ fn while_held<S: Stream>(stream: S, held: Arc<Use>) -> impl Stream<Item = S::Ite
 }
 
 /// Who sent a message, as the gate in front of every route found it.
-pub fn caller_of(extensions: &rmcp::model::Extensions) -> Option<&Caller> {
+pub fn caller_of(extensions: &Extensions) -> Option<&Caller> {
     extensions.get::<Head>()?.extensions.get::<Caller>()
 }

@@ -75,9 +75,10 @@ pub fn about(parts: &Parts) -> Response {
     page(StatusCode::OK, "Plugbay", &body)
 }
 
-/// Whether a person looks at this path.
-fn is_page(path: &str) -> bool {
-    matches!(path, "/" | "/docs" | "/approvals") || path.starts_with("/approvals/")
+/// Whether this is the path of a page that a person looks at.
+pub fn is_page(path: &str) -> bool {
+    let is_id = |id: &str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    matches!(path, "/" | "/docs" | "/approvals") || path.strip_prefix("/approvals/").is_some_and(is_id)
 }
 
 /// The refusal of a page to a browser; `None` for other paths, and for programs.
@@ -90,9 +91,9 @@ pub fn refusal(head: &Head, error: &Error) -> Option<Response> {
         return None;
     }
     let below = format!(
-        "<p><a href=\"{}\">Go on</a> if this browser is signed in. Else <code>plugbay sign-in</code>, run where the host \
-         runs, prints a link that does it; then come back here.</p>\n",
-        text(head.uri.path())
+        "<p><a href=\"{path}\">Go on</a> if this browser is signed in. Else <code>plugbay sign-in {path}</code>, run where \
+         the host runs, prints a link that does it and comes back here.</p>\n",
+        path = text(head.uri.path())
     );
     let error = match error.kind() {
         Kind::Unauthenticated => &Error::new(Kind::Unauthenticated, "this page is for people who are signed in"),

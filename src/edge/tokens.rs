@@ -1,11 +1,11 @@
 //! `/api/host/tokens`: list, add and revoke tokens; `/api/host/sign-in`, which makes a code, and `/sign-in/{code}`, which
-//! turns it into a cookie.
+//! turns it into a cookie and goes on to the page that its query `to` names.
 //!
 //! That only the scope `admin` comes to the tokens is the gate's work; that nobody gives away more than they have is ours.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
@@ -17,7 +17,7 @@ use serde_json::{Value, json as object};
 use crate::base::error::{Error, Kind, Result};
 use crate::edge::answer::{json, kept, named, whole};
 use crate::edge::failure::Failure;
-use crate::edge::page::no_sign_in;
+use crate::edge::page::{is_page, no_sign_in};
 use crate::edge::parts::Parts;
 use crate::kernel::auth::{LOCAL, OWNER, Scope, Scopes, TokenRecord};
 use crate::kernel::call::Caller;
@@ -92,6 +92,7 @@ async fn sign_in(
     State(parts): State<Parts>,
     Extension(caller): Extension<Caller>,
     method: Method,
+    RawQuery(query): RawQuery,
     path: Result<Path<String>, PathRejection>,
 ) -> Response {
     // A look at the link must not use it up.
@@ -108,12 +109,19 @@ async fn sign_in(
         return Failure(Error::new(Kind::Internal, "the session's cookie is not valid")).into_response();
     };
     let headers = [
-        (LOCATION, HeaderValue::from_static("/")),
+        (LOCATION, goal(query.as_deref().unwrap_or_default())),
         (SET_COOKIE, cookie),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
     (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+/// Where a browser goes that has signed in: to the page of this host that `to` names, else to the one about it.
+fn goal(query: &str) -> HeaderValue {
+    let mut given = url::form_urlencoded::parse(query.as_bytes());
+    let to = given.find(|(name, _)| name == "to").map(|(_, path)| path).filter(|path| is_page(path));
+    to.and_then(|path| HeaderValue::from_str(&path).ok()).unwrap_or(HeaderValue::from_static("/"))
 }
 
 fn shown(record: &TokenRecord) -> Value {

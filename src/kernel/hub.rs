@@ -75,7 +75,9 @@ impl Hub {
 
     /// Lets a connection hear what is told to all, and subscribe. Its pair is [`Hub::leave`].
     pub fn join(&self, connection: &Connection) {
-        self.members().join(connection);
+        // Asked before joining: what is changed in between is told.
+        let generation = self.shared.registry.snapshot().generation();
+        self.members().join(connection, generation);
         // Asked after joining: whoever joins before the signal is closed by the task, whoever joins after it here.
         if self.shared.shutdown.is_stopping() {
             say_goodbye(connection);
@@ -144,7 +146,7 @@ impl Hub {
                 () = self.shared.shutdown.stopping() => break,
                 Ok(()) = changes.changed() => {
                     let generation = *changes.borrow_and_update();
-                    self.announce("registry_changed", &Json::of(&json!({ "generation": generation })));
+                    self.tell_of(generation);
                 }
                 _ = look.tick() => {
                     for connection in self.revoked() {
@@ -154,6 +156,13 @@ impl Hub {
             }
         }
         self.all().iter().for_each(say_goodbye);
+    }
+
+    /// Tells of a change who does not know it yet: whoever came after it sees its fruit.
+    fn tell_of(&self, generation: u64) {
+        let told: Vec<Connection> = self.members().older_than(generation).cloned().collect();
+        let data = Json::of(&json!({ "generation": generation }));
+        self.send_to(&told, &ServerFrame::new("system", "registry_changed", None, &data));
     }
 
     /// Puts one frame into many outboxes. Returns how many took it.

@@ -18,6 +18,8 @@ pub struct Members {
 
 struct Member {
     connection: Connection,
+    /// The registry's when it came.
+    generation: u64,
     topics: HashSet<Arc<str>>,
 }
 
@@ -29,9 +31,9 @@ struct Topic {
 }
 
 impl Members {
-    /// Adds a connection.
-    pub fn join(&mut self, connection: &Connection) {
-        let member = Member { connection: connection.clone(), topics: HashSet::new() };
+    /// Adds a connection that has come while the registry was at `generation`.
+    pub fn join(&mut self, connection: &Connection, generation: u64) {
+        let member = Member { connection: connection.clone(), generation, topics: HashSet::new() };
         self.members.insert(connection.shared_id(), member);
     }
 
@@ -91,6 +93,11 @@ impl Members {
     /// Every connection, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Connection> {
         self.members.values().map(|member| &member.connection)
+    }
+
+    /// The connections that came before the registry was at `generation`, in no order.
+    pub fn older_than(&self, generation: u64) -> impl Iterator<Item = &Connection> {
+        self.members.values().filter(move |member| member.generation < generation).map(|member| &member.connection)
     }
 
     /// How many connections there are.

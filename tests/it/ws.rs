@@ -372,3 +372,12 @@ async fn the_sockets_of_a_revoked_token_are_closed_with_1008() {
     stand.parts.auth.revoke("tester").unwrap();
     assert_eq!(client.closed().await.0, 1008);
 }
+
+#[tokio::test]
+async fn who_comes_after_a_change_is_not_told_of_it() {
+    let stand = Stand::start();
+    echo(&stand);
+    // The task that tells has not run since: the runtime has this one thread.
+    let mut late = stand.connect().await;
+    late.expect_silence().await;
+}
