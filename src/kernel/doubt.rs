@@ -1,5 +1,4 @@
-//! What makes a line for a shell one that is not judged, because shells or their parsers may read it in another way than it
-//! is read here.
+//! Commands and variables that make a line for a shell one that is not judged, or have to be allowed themselves.
 
 use crate::kernel::word::Word;
 
@@ -15,6 +14,12 @@ const HARMLESS_VARIABLES: [&str; 10] = [
     "COLUMNS=",
     "LINES=",
     "DEBIAN_FRONTEND=",
+];
+
+/// Words that begin something else than a command, to every shell or to some.
+const RESERVED: [&str; 20] = [
+    "!", "[[", "]]", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if",
+    "in", "select", "then", "until",
 ];
 
 /// Variables that change what other commands do or load, also where they are set for the rest of a line, by their
@@ -70,7 +75,13 @@ const TELLING_VARIABLES: [&str; 46] = [
 
 /// Whether an assignment, `NAME=value`, says nothing of what the command before which it stands does.
 pub fn is_harmless(assignment: &str) -> bool {
+    let value = assignment.split_once('=').map_or("", |(_, value)| value);
+    // A value may be a path, or code to what reads it.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.,:@/+-".contains(c);
     HARMLESS_VARIABLES.iter().any(|name| assignment.starts_with(name))
+        && value.chars().all(is_plain)
+        && !value.starts_with(['/', ':', '.'])
+        && !value.contains("..")
 }
 
 /// Whether an assignment, `NAME=value`, changes what later commands do or load.
@@ -78,18 +89,9 @@ pub fn is_telling(assignment: &str) -> bool {
     TELLING_VARIABLES.iter().any(|name| assignment.starts_with(name))
 }
 
-/// How deep a line may be nested at most: every mark and word that may open a level. What closes one is not counted: it may
-/// stand in quotes.
-pub fn opening(line: &str) -> usize {
-    let blocks = ["if", "while", "until", "for", "case", "select", "function", "coproc", "elif", "time"];
-    let words = line.split(|c: char| !c.is_alphanumeric()).filter(|word| blocks.contains(word)).count();
-    words + line.matches(['(', '{', '[', '`', '!']).count()
-}
-
-/// Whether shells, or this one's parser, read a line in different ways.
-pub fn is_ambiguous(line: &str) -> bool {
-    // A comment or the rest of a word; the process's number or what follows a `$`.
-    [")#", "}#", "`#", "$[", "$$"].iter().any(|mark| line.contains(mark))
+/// Whether the first word of a command is no command to some shells, or no command at all.
+pub fn is_reserved(word: &Word) -> bool {
+    word.known.as_deref().is_some_and(|name| RESERVED.contains(&name) || name.starts_with('-'))
 }
 
 /// Whether a command of the shell's own evaluates words that are not known here: names with an index, which may run
@@ -99,15 +101,22 @@ pub fn evaluates(words: &[Word]) -> bool {
     let arguments = &words[1..];
     let is_unknown = |word: &Word| word.known.is_none();
     match name {
-        "let" | "declare" | "typeset" | "local" => true,
+        // They make names of commands, or run words, now or later.
+        "let" | "declare" | "typeset" | "local" | "alias" | "hash" | "compgen" | "complete" | "bind" | "enable"
+        | "fc" | "history" => true,
+        "mapfile" | "readarray"
+            if arguments.iter().any(|word| word.known.as_deref().is_none_or(|word| word.starts_with("-C"))) =>
+        {
+            true
+        }
         "read" | "mapfile" | "readarray" | "unset" | "export" | "readonly" | "getopts" | "wait" => {
             arguments.iter().any(is_unknown)
         }
         "printf" => arguments.first().is_some_and(|first| {
             first.splits
                 || first.known.is_none()
-                || (first.known.as_deref().is_some_and(|known| known.starts_with("-v"))
-                    && arguments.iter().take(2).any(is_unknown))
+                // It sets a variable, which may be one that later commands obey.
+                || first.known.as_deref().is_some_and(|known| known.starts_with("-v"))
         }),
         "test" | "[" => {
             let is_two = arguments.get(1).and_then(|word| word.known.as_deref()).is_some_and(|word| {

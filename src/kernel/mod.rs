@@ -18,6 +18,7 @@ pub mod store; // 1.0
 pub mod unseen; // 1.0
 pub mod upstream; // 1.0
 pub mod word; // 1.05
+pub mod shells; // 1.07
 pub mod auth; // 1.1
 pub mod fingerprint; // 1.1
 pub mod journal; // 1.1
@@ -25,6 +26,7 @@ pub mod part; // 1.1
 pub mod secrets; // 1.1
 pub mod switches; // 1.1
 pub mod wrapper; // 1.1
+pub mod legible; // 1.1
 pub mod doubt; // 1.1
 pub mod retention; // 1.15
 pub mod audit; // 1.2

@@ -12,10 +12,10 @@ use brush_parser::ast::{
 };
 use brush_parser::{Parser, ParserOptions};
 
-use crate::kernel::doubt::{evaluates, is_ambiguous, is_harmless, is_telling, opening};
+use crate::kernel::doubt::{evaluates, is_harmless, is_reserved, is_telling};
 use crate::kernel::flat::flat;
-use crate::kernel::secret::{digest_of, hex};
-use crate::kernel::word::{self, Word, escaped, has_names, has_plain_parameters};
+use crate::kernel::legible::levels;
+use crate::kernel::word::{self, Word, escaped, has_names};
 use crate::kernel::wrapper::{self, Beside, End, Unwrapped};
 
 pub use crate::kernel::word::is_unseen;
@@ -24,15 +24,10 @@ pub use crate::kernel::word::is_unseen;
 const LINE_BYTES: usize = 16 << 10;
 /// How deep a line may be nested: the parser calls itself for each level, and a thread's stack is finite.
 const NESTING: usize = 12;
-/// How many marks a line may have that may each open a level: with more than [`NESTING`] of them it is read on a stack of
-/// its own.
-const OPENING: usize = 200;
-/// That stack, in bytes: a level takes some KiB, ten times as much without optimization.
-const STACK: usize = 64 << 20;
+/// The stack that a line of more levels is read on, in bytes: a level takes some KiB, ten times as much without optimization.
+const STACK: usize = 16 << 20;
 /// How many words a command may have that runs others: each may be where the other begins.
 const WORDS: usize = 64;
-/// So many digits of a document's digest stand in a specifier.
-const DIGITS: usize = 16;
 /// How many commands a line may have.
 const COMMANDS: usize = 256;
 
@@ -76,14 +71,19 @@ pub fn commands(line: &str) -> Option<Vec<Command>> {
         catch_unwind(AssertUnwindSafe(|| found.line(line))).ok()??;
         found.is_where_it_says().then_some(found.commands)
     };
-    match opening(line) {
-        few if few <= NESTING => read(),
-        some if some <= OPENING => thread::scope(|scope| {
-            let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read).ok()?;
-            reader.join().ok()?
-        }),
-        _ => None,
+    if readable(line)? <= NESTING {
+        return read();
     }
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read).ok()?;
+        reader.join().ok()?
+    })
+}
+
+/// How many levels a line may have; `None` when it is not read.
+fn readable(line: &str) -> Option<usize> {
+    let is_odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if line.len() > LINE_BYTES || line.contains(is_odd) { None } else { levels(line) }
 }
 
 /// What was found so far.
@@ -96,7 +96,11 @@ impl Found {
     /// Whether files are what their names say: after a change of the folder a relative name is any file.
     fn is_where_it_says(&self) -> bool {
         let moves = |command: &Command| {
-            command.forms.iter().any(|form| matches!(form.split(' ').next(), Some("cd" | "pushd" | "popd" | "chroot")))
+            command.forms.iter().any(|form| {
+                let name = form.split(' ').next().unwrap_or_default();
+                // A name that is not known may be any of these.
+                matches!(name, "cd" | "pushd" | "popd" | "chroot" | "." | "source" | "eval") || name.contains('*')
+            })
         };
         let is_relative = |command: &Command| {
             let name = command.text().strip_prefix("> ").or_else(|| command.text().strip_prefix("< "));
@@ -108,13 +112,8 @@ impl Found {
     }
 
     fn line(&mut self, line: &str) -> Option<()> {
-        let readable = line.len() <= LINE_BYTES
-            && !line.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t'))
-            && !is_ambiguous(line)
-            && self.depth <= NESTING;
-        if !readable {
-            return None;
-        }
+        readable(line)?;
+        (self.depth <= NESTING).then_some(())?;
         self.depth += 1;
         let program = Parser::new(line.as_bytes(), &ParserOptions::default()).parse_program().ok()?;
         program.complete_commands.iter().try_for_each(|list| self.list(list))?;
@@ -145,33 +144,26 @@ impl Found {
                 self.compound(compound)?;
                 self.redirects(redirects.as_ref())
             }
-            Node::Function(function) => {
-                self.compound(&function.body.0)?;
-                self.redirects(function.body.1.as_ref())
-            }
-            // Its words may be evaluated as arithmetic, in which names can run commands; and to a shell that does not know
-            // it, it is a command with redirections.
-            Node::ExtendedTest(..) => None,
+            // The name of a function may be that of a command which stands elsewhere; words of a test may be evaluated, and
+            // to a shell that does not know it, it is a command with redirections.
+            Node::Function(_) | Node::ExtendedTest(..) => None,
         }
     }
 
     fn compound(&mut self, compound: &CompoundCommand) -> Option<()> {
         match compound {
-            // A shell that does not know them reads commands here.
-            CompoundCommand::Arithmetic(_) | CompoundCommand::ArithmeticForClause(_) => None,
+            // Where the patterns of `case` end is told in different ways; a shell that does not know the others reads
+            // commands here.
+            CompoundCommand::CaseClause(_)
+            | CompoundCommand::Arithmetic(_)
+            | CompoundCommand::ArithmeticForClause(_)
+            | CompoundCommand::Coprocess(_) => None,
             CompoundCommand::BraceGroup(group) => self.list(&group.list),
             CompoundCommand::Subshell(group) => self.list(&group.list),
             CompoundCommand::ForClause(clause) => {
                 self.variable(&format!("{}=*", clause.variable_name));
                 clause.values.iter().flatten().try_for_each(|word| self.word(&word.value).map(drop))?;
                 self.list(&clause.body.list)
-            }
-            CompoundCommand::CaseClause(clause) => {
-                self.word(&clause.value.value)?;
-                clause.cases.iter().try_for_each(|case| {
-                    case.patterns.iter().try_for_each(|word| self.word(&word.value).map(drop))?;
-                    case.cmd.iter().try_for_each(|list| self.list(list))
-                })
             }
             CompoundCommand::IfClause(clause) => {
                 self.list(&clause.condition)?;
@@ -185,7 +177,6 @@ impl Found {
                 self.list(&clause.0)?;
                 self.list(&clause.1.list)
             }
-            CompoundCommand::Coprocess(process) => self.command(&process.body),
         }
     }
 
@@ -218,8 +209,8 @@ impl Found {
         (words.len() <= WORDS || !wrapper::is_wrapper(words)).then_some(())?;
         let (command, unwrapped) = of_words(words);
         // Also behind `command` and `builtin`.
-        let starts = std::iter::once(&0).chain(&unwrapped.starts);
-        (!starts.into_iter().any(|start| evaluates(&words[*start..]))).then_some(())?;
+        let mut starts = std::iter::once(&0).chain(&unwrapped.starts);
+        (!starts.any(|start| evaluates(&words[*start..]) || is_reserved(&words[*start]))).then_some(())?;
         for variable in &unwrapped.variables {
             self.variable_of_command(variable);
         }
@@ -319,18 +310,13 @@ impl Found {
     fn redirect(&mut self, redirect: &IoRedirect) -> Option<()> {
         match redirect {
             IoRedirect::File(_, kind, target) => self.redirect_file(kind, target),
-            // A shell that does not know it runs what stands before in the background, and empties the file.
-            IoRedirect::OutputAndError(..) => None,
+            // A shell that does not know `&>` runs what stands before in the background, and empties the file; where a
+            // document ends, and what follows on its line, is told in different ways.
+            IoRedirect::OutputAndError(..) | IoRedirect::HereDocument(..) => None,
             // What a command reads may be what it does: an interpreter's program.
             IoRedirect::HereString(_, word) => {
                 let word = self.word(&word.value)?;
                 self.commands.push(whole(&format!("<<< {}", word.open)));
-                Some(())
-            }
-            IoRedirect::HereDocument(_, document) => {
-                let text = document.doc.value.replace("\\\n", "");
-                (!document.requires_expansion || has_plain_parameters(&text)).then_some(())?;
-                self.commands.push(whole(&format!("<< {}", &hex(&digest_of(text.as_bytes()))[..DIGITS])));
                 Some(())
             }
         }
@@ -361,14 +347,20 @@ impl Found {
             return Some(());
         }
         let mut command = whole(&format!("{sign} {}", word.written));
-        let open = format!("{sign} {}", word.open);
-        command.allowable = vec![open.clone()];
-        command.take_forms(&[open]);
-        // An absolute name is what it leads to; where a link leads nobody looks.
-        if let Some(path) = word.known.as_deref().filter(|path| path.starts_with('/')) {
-            let flat = format!("{sign} {}", escaped(&flat(path)));
-            command.allowable = vec![flat.clone()];
-            command.take_forms(&[flat]);
+        match word.known.as_deref() {
+            // An absolute name is what it leads to; where a link leads nobody looks.
+            Some(path) if path.starts_with('/') => {
+                let flat = format!("{sign} {}", escaped(&flat(path)));
+                command.allowable = vec![flat.clone()];
+                command.take_forms(&[flat]);
+            }
+            Some(_) => {}
+            // What is put in may lead to any folder.
+            None => {
+                let any = format!("{sign} *");
+                command.allowable = vec![any.clone()];
+                command.take_forms(&[format!("{sign} {}", word.open), any]);
+            }
         }
         self.commands.push(command);
         Some(())
@@ -406,6 +398,10 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
     if let Some(own) = wrapper::own_command_of_git(words) {
         let plain = [&[Word::plain("git")], &words[own..]].concat();
         command.take_forms(&[written(&plain), open(&plain)]);
+    }
+    // A rule that forbids something may hold for what cannot be told.
+    if unwrapped.end == End::Unknown {
+        command.take_forms(&["*".to_owned()]);
     }
     let end = if unwrapped.appended { " *" } else { "" };
     for start in &unwrapped.starts {

@@ -62,6 +62,8 @@ impl Word {
         match piece {
             // What ends a word is in none without quotes: where it ends was told in two ways.
             WordPiece::Text(text) if quoted == Quoted::No && text.contains(ends_a_word) => return None,
+            // The parser hands out as text what it cannot read.
+            WordPiece::Text(text) if expands(text) => return None,
             WordPiece::Text(text) if quoted == Quoted::No => self.add_bare(text),
             // A shell that does not know it reads it, and where it ends, in another way.
             WordPiece::AnsiCQuotedText(_) | WordPiece::GettextDoubleQuotedSequence(_) => return None,
@@ -89,7 +91,9 @@ impl Word {
                 self.expand(quoted);
             }
             WordPiece::BackquotedCommandSubstitution(line) => {
-                self.substituted.push(line.replace("\\`", "`").replace("\\$", "$").replace("\\\\", "\\"));
+                // What is quoted in it is unquoted once more.
+                (!line.contains('\\')).then_some(())?;
+                self.substituted.push(line.clone());
                 self.expand(quoted);
             }
             // The value of a name is evaluated in turn, and may run commands.
@@ -159,6 +163,12 @@ enum Quoted {
     No,
 }
 
+/// Whether a shell puts something in for a part of a text that is not in single quotes.
+fn expands(text: &str) -> bool {
+    let begins = |next: char| next.is_ascii_alphanumeric() || "_({[@*#?-$!'\"".contains(next);
+    text.contains('`') || text.split('$').skip(1).any(|rest| rest.chars().next().is_some_and(begins))
+}
+
 fn ends_a_word(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')')
 }
@@ -182,7 +192,7 @@ pub fn has_plain_parameters(text: &str) -> bool {
 }
 
 /// Whether a parameter in braces is a name, perhaps with a text for when it is not set or what is cut off at an end.
-fn is_plain_parameter(inside: &str) -> bool {
+pub fn is_plain_parameter(inside: &str) -> bool {
     let name = inside.strip_prefix('#').filter(|rest| !rest.is_empty()).unwrap_or(inside);
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
     let (name, rest) = name.split_at(end);

@@ -1,6 +1,9 @@
 //! Commands that run another command: `sudo`, `timeout`, `env` and their like, and shells that are given a line.
 
+use crate::kernel::shells::{OTHER_SHELLS, SHELLS, asked_of_su, line_of, line_of_trap, read_by_source};
 use crate::kernel::word::Word;
+
+pub use crate::kernel::shells::End;
 
 /// A command that takes another as its last arguments.
 struct Wrapper {
@@ -17,16 +20,17 @@ const fn wrapper(name: &'static str, flags: &'static str, values: &'static str) 
     Wrapper { name, flags: (flags, &[]), values: (values, &[]), arguments: 0 }
 }
 
-const WRAPPERS: [Wrapper; 18] = [
+const WRAPPERS: [Wrapper; 16] = [
     Wrapper {
         flags: ("AbEHnPSkKi", &["preserve-env", "login", "non-interactive", "set-home", "stdin", "background"]),
-        values: ("ugphCrtTUDR", &["user", "group", "prompt", "host", "chdir"]),
+        // Not `-D` and `-R`: in another folder, or below another root, names are other files.
+        values: ("ugphCrtTU", &["user", "group", "prompt", "host"]),
         ..wrapper("sudo", "", "")
     },
     wrapper("doas", "nsL", "uC"),
     Wrapper {
         flags: ("i0v", &["ignore-environment", "null", "debug"]),
-        values: ("uC", &["unset", "chdir"]),
+        // Not `-u` and `-C`: without a variable, or in another folder, names are other files.
         ..wrapper("env", "", "")
     },
     Wrapper {
@@ -38,8 +42,9 @@ const WRAPPERS: [Wrapper; 18] = [
     Wrapper { values: ("n", &["adjustment"]), ..wrapper("nice", "", "") },
     wrapper("nohup", "", ""),
     Wrapper {
-        flags: ("apvq", &["portability", "append", "verbose", "quiet"]),
-        values: ("fo", &["format", "output"]),
+        // Not `-o`, which writes what `-f` says into a file.
+        flags: ("pvq", &["portability", "verbose", "quiet"]),
+        values: ("f", &["format"]),
         ..wrapper("time", "", "")
     },
     Wrapper { values: ("ioe", &["input", "output", "error"]), ..wrapper("stdbuf", "", "") },
@@ -49,18 +54,11 @@ const WRAPPERS: [Wrapper; 18] = [
     wrapper("builtin", "", ""),
     wrapper("exec", "cl", "a"),
     wrapper("busybox", "", ""),
-    Wrapper { flags: ("v", &[]), arguments: 1, ..wrapper("chroot", "", "") },
     Wrapper {
         // Not `-I` and its like: with them what is read may stand anywhere, also as the command's name.
         flags: ("0rtpxo", &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty"]),
         values: ("nPLdsaE", &["max-args", "max-procs", "max-lines", "delimiter", "max-chars", "arg-file"]),
         ..wrapper("xargs", "", "")
-    },
-    Wrapper {
-        flags: ("sxeunoFv", &["shared", "exclusive", "unlock", "nonblock", "nb", "close", "no-fork", "verbose"]),
-        values: ("wE", &["wait", "timeout", "conflict-exit-code"]),
-        arguments: 1,
-        ..wrapper("flock", "", "")
     },
     wrapper("eval", "", ""),
 ];
@@ -83,7 +81,43 @@ const GIT: Wrapper = Wrapper {
 };
 
 /// What runs other commands in ways that are not read here: an allow rule for them is for the whole line.
-const UNREAD: [&str; 18] = [
+const UNREAD: [&str; 54] = [
+    "chroot",
+    "flock",
+    "setarch",
+    "linux32",
+    "linux64",
+    "i386",
+    "x86_64",
+    "prlimit",
+    "choom",
+    "numactl",
+    "cgexec",
+    "firejail",
+    "bwrap",
+    "proot",
+    "eatmydata",
+    "faketime",
+    "rlwrap",
+    "screen",
+    "tmux",
+    "at",
+    "batch",
+    "crontab",
+    "gdb",
+    "valgrind",
+    "perf",
+    "xvfb-run",
+    "dbus-run-session",
+    "ssh-agent",
+    "sshpass",
+    "expect",
+    "gosu",
+    "su-exec",
+    "tini",
+    "dumb-init",
+    "ld.so",
+    "rsh",
     "parallel",
     "pkexec",
     "runuser",
@@ -103,9 +137,6 @@ const UNREAD: [&str; 18] = [
     "unbuffer",
     "sg",
 ];
-
-/// What takes a line with `-c`.
-const SHELLS: [&str; 7] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "su"];
 
 /// What a command runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,27 +162,11 @@ pub enum Beside {
     Line(Option<String>),
 }
 
-/// What a command runs in the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum End {
-    /// Itself.
-    #[default]
-    Command,
-    /// A line that a shell reads; `None` when it is not known.
-    Line(Option<String>),
-    /// It cannot be told.
-    Unknown,
-}
-
 /// Whether the first word may be a command that runs others.
 pub fn is_wrapper(words: &[Word]) -> bool {
     let name = words.first().and_then(|word| word.known.as_deref());
     name.and_then(|name| name.rsplit('/').next()).is_some_and(|name| {
-        let others = ["find", "ssh", "watch", "git"];
-        SHELLS.contains(&name)
-            || UNREAD.contains(&name)
-            || others.contains(&name)
-            || WRAPPERS.iter().any(|wrapper| wrapper.name == name)
+        SHELLS.contains(&name) || is_read_apart(name) || WRAPPERS.iter().any(|wrapper| wrapper.name == name)
     })
 }
 
@@ -185,6 +200,8 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
                 "ssh" => asked_of_host(rest),
                 "watch" => (watched(rest), Vec::new()),
                 "git" => (done_by_git(rest), Vec::new()),
+                "su" => (asked_of_su(&rest[1..]), Vec::new()),
+                "." | "source" => (read_by_source(&rest[1..]), Vec::new()),
                 _ => (End::Unknown, Vec::new()),
             };
             // What is added to its words may be anything of these.
@@ -205,10 +222,6 @@ pub fn unwrapped(words: &[Word]) -> Unwrapped {
             return found;
         }
         found.appended |= name == "xargs";
-        if name == "flock" && matches!(rest[inner].known.as_deref(), Some("-c" | "--command")) {
-            found.end = End::Line(rest.get(inner + 1).and_then(|line| line.known.clone()));
-            return found;
-        }
         start += inner;
         found.starts.push(start);
     }
@@ -276,7 +289,10 @@ impl Wrapper {
 
 /// Whether the words of a command are read in a way of their own.
 fn is_read_apart(name: &str) -> bool {
-    matches!(name, "find" | "ssh" | "watch" | "git") || UNREAD.contains(&name)
+    matches!(name, "find" | "ssh" | "watch" | "git" | "su" | "." | "source")
+        || UNREAD.contains(&name)
+        || OTHER_SHELLS.contains(&name)
+        || name.starts_with("ld-linux")
 }
 
 /// What `find` runs for what it finds.
@@ -378,8 +394,9 @@ const OF_GIT: [&str; 44] = [
     "tag",
 ];
 
-/// Options of those commands that name a command or a setting; they may be shortened.
-const NAMING: [&str; 8] = [
+/// Options of those commands that name a command, a setting or a file to write, or that lead out of the folder; they may be
+/// shortened, and some are the beginning of others.
+const NAMING: [&str; 14] = [
     "--upload-pack",
     "--receive-pack",
     "--exec",
@@ -388,22 +405,43 @@ const NAMING: [&str; 8] = [
     "--config",
     "--template",
     "--interactive",
+    "--strategy",
+    "--output",
+    "--repo",
+    "--unsafe-paths",
+    "--separate-git-dir",
+    "--git-dir",
 ];
 
+/// Letters that do the same, also among others: `-yx`.
+fn naming_letters(command: &str) -> &'static str {
+    match command {
+        "clone" => "cu",
+        "rebase" => "xis",
+        "merge" | "pull" | "cherry-pick" | "revert" => "s",
+        "archive" | "format-patch" => "o",
+        "grep" => "O",
+        _ => "",
+    }
+}
+
+/// Whether what follows a word of `git` may be its value.
+fn takes_value(command: &str, word: &str) -> bool {
+    let alone =
+        ["-a", "-q", "-v", "-n", "-s", "--all", "--amend", "--no-verify", "--allow-empty", "--quiet", "--signoff"];
+    word.starts_with('-') && !(command == "commit" && alone.contains(&word))
+}
+
 /// `git` itself, or what it runs that its settings or its words name: an alias, an editor, a helper.
+///
+/// A `--` behind an option is looked at like other words: it may be its value.
 fn done_by_git(words: &[Word]) -> End {
     let Some(inner) = GIT.inner(words, &mut Vec::new()) else { return End::Unknown };
     let Some(command) = words.get(inner) else { return End::Command };
     let Some(command) = command.known.as_deref().filter(|command| OF_GIT.contains(command)) else {
         return End::Unknown;
     };
-    // Letters that name a command, also among others: `-yx`.
-    let letters = match command {
-        "clone" => "cu",
-        "rebase" => "xi",
-        "grep" => "O",
-        _ => "",
-    };
+    let letters = naming_letters(command);
     let names = |text: &str| match text.strip_prefix("--") {
         Some("") | None => {
             let bundle = text.strip_prefix('-').unwrap_or_default();
@@ -411,17 +449,22 @@ fn done_by_git(words: &[Word]) -> End {
         }
         Some(_) => {
             let name = text.split('=').next().unwrap_or(text);
-            NAMING.iter().any(|option| option.starts_with(name))
+            NAMING.iter().any(|option| option.starts_with(name) || name.starts_with(option))
         }
     };
-    let mut is_value = false;
+    let takes_message = matches!(command, "commit" | "tag" | "merge");
+    let (mut is_value, mut before) = (false, command);
     for word in &words[inner + 1..] {
         match word.known.as_deref() {
-            Some("--") => return End::Command,
+            Some("--") if !takes_value(command, before) => return End::Command,
             Some(text) if names(text) => return End::Unknown,
-            Some(text) => is_value = matches!(text, "-m" | "--message"),
+            Some(text) => {
+                // What follows an option may be its value.
+                is_value = takes_message && matches!(text, "-m" | "--message") && !takes_value(command, before);
+                before = text;
+            }
             // A message in quotes is one word, whatever it says.
-            None if is_value && !word.splits => is_value = false,
+            None if is_value && !word.splits => (is_value, before) = (false, ""),
             None => return End::Unknown,
         }
     }
@@ -439,38 +482,13 @@ fn joined(words: &[Word]) -> Option<String> {
     texts.map(|texts| texts.join(" "))
 }
 
-/// The line that a shell runs later, when it gets a signal or ends.
-fn line_of_trap(arguments: &[Word]) -> End {
-    let begin = usize::from(arguments.first().is_some_and(|word| word.known.as_deref() == Some("--")));
-    match arguments.get(begin) {
-        None => End::Command,
-        Some(word) if begin == 0 && word.known.as_deref().is_some_and(|known| known.starts_with('-')) => End::Command,
-        Some(word) => End::Line(word.known.clone()),
-    }
-}
-
-/// The line that a shell with these arguments reads. With a file it is a command like others; without, it reads what
-/// nobody knows.
-fn line_of(arguments: &[Word]) -> End {
-    for (index, word) in arguments.iter().enumerate() {
-        let Some(known) = word.known.as_deref() else { return End::Line(None) };
-        if let Some(line) = known.strip_prefix("--command=") {
-            return End::Line(Some(line.to_owned()));
-        }
-        // `su` has the name of a user before its options.
-        if known == "--command" || (known.starts_with('-') && !known.starts_with("--") && known.contains('c')) {
-            // More options may stand before the line.
-            let line = arguments.get(index + 1).and_then(|line| line.known.clone());
-            return End::Line(line.filter(|line| !line.starts_with(['-', '+'])));
-        }
-    }
-    let is_option = |word: &Word| word.known.as_deref().is_some_and(|known| known.starts_with(['-', '+']));
-    if arguments.iter().all(is_option) { End::Line(None) } else { End::Command }
-}
-
 /// The name of a command that this system has for everybody; a file of another folder is whatever it is.
 fn name_of(word: &Word) -> Option<&str> {
     let known = word.known.as_deref()?;
+    // What loads other programs lies elsewhere.
+    if let Some(loader) = known.rsplit('/').next().filter(|name| name.starts_with("ld-linux") || *name == "ld.so") {
+        return Some(loader);
+    }
     let folders = ["/bin/", "/usr/bin/", "/sbin/", "/usr/sbin/", "/usr/local/bin/"];
     let name = folders.iter().find_map(|folder| known.strip_prefix(folder)).unwrap_or(known);
     (!name.contains('/')).then_some(name)

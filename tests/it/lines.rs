@@ -36,14 +36,12 @@ fn a_line_is_taken_apart_into_its_simple_commands() {
         ("r\\m 'x y' \"z\"", vec!["rm x%20y z"]),
         ("if a; then b; else c; fi", vec!["a", "b", "c"]),
         ("for x in $(ls); do cat $x; done", vec!["ls", "cat *"]),
-        ("f() { rm x; }; f", vec!["rm x", "f"]),
         ("cat < in > out 2>&1", vec!["< in", "> out", "cat"]),
         ("x > /dev/null", vec!["x"]),
         ("diff <(a) <(b)", vec!["a", "b", "diff * *"]),
         ("X=1 a", vec!["X=1", "a"]),
         ("LC_ALL=C a", vec!["a"]),
         ("X=1; a", vec!["a"]),
-        ("a <<E\nx\nE", vec!["<< 73cb3858a687a849", "a"]),
         ("a <<< x", vec!["<<< x", "a"]),
         ("a > /x/../y//z", vec!["> /x/../y//z", "a"]),
         ("echo ${x:-y} ${#x} $1 \"${x%.*}\"", vec!["echo * * * *"]),
@@ -78,6 +76,17 @@ fn what_cannot_be_read_for_sure_is_told_as_such() {
         "bash -c \"$X\"",
         "eval $X",
         "cat <<E\n$(rm x)\nE",
+        "a <<E\nx\nE",
+        "f() { rm x; }; f",
+        "case x in a) b ;; esac",
+        "coproc a",
+        "select x in a; do b; done",
+        "echo $((1+2))",
+        "a=(b c)",
+        "echo $(a # b\n)",
+        "echo \"`a`\"",
+        "-- touch x",
+        "echo \u{a0}#'",
         "a\u{0}b",
         "a\u{1b}b",
         &deep,
@@ -118,15 +127,26 @@ fn wrappers_are_taken_off_and_a_rule_that_forbids_holds_for_every_form() {
         "ssh host rm x",
         "ssh -o A=b host rm x",
         "flock /tmp/lock rm x",
-        "flock /tmp/lock -c 'rm x'",
         "watch rm x",
         "env -S rm x",
         "strace -f rm x",
     ] {
         assert!(forbidden(line, "rm *"), "{line}");
     }
-    // What the shell puts in may be anything, so that such a rule may match and the call is asked.
-    for line in ["{r\"m\",x}", "[\"r\"]m x"] {
+    // What the shell puts in may be anything, and so may be what is run by what is not read: such a rule may match, and the
+    // call is asked.
+    for line in [
+        "{r\"m\",x}",
+        "[\"r\"]m x",
+        "flock /tmp/lock -c 'rm x'",
+        "script -qc 'rm x' /dev/null",
+        "git -c alias.x='!rm x' x",
+        "zsh -c 'rm x'",
+        "su root --session-command='rm x'",
+        "setarch x86_64 sh -c 'rm x'",
+        "xargs -I{} sh -c '{}'",
+        "/lib64/ld-linux-x86-64.so.2 /usr/bin/rm",
+    ] {
         let rule = Glob::parse("rm *").unwrap();
         let commands = shell::commands(line).unwrap();
         assert!(
@@ -314,7 +334,56 @@ fn what_a_shell_may_read_in_another_way_is_let_through_by_no_wide_rule() {
         ("xargs sudo", "sudo *"),
         ("xargs timeout 5", "timeout *"),
         // Files.
+        ("echo hi > /tmp/$X", "> /tmp/*"),
+        ("cat < /tmp/$X", "< /tmp/*"),
+        ("echo hi > out/$X", "> out/*"),
+        ("X=cd; $X /etc; echo a > passwd", "> passwd"),
+        (". ./there; echo a > passwd", "> passwd"),
         ("echo hi > /tmp/../etc/x", "> /tmp/*"),
+        // A shell's file, and what comes in.
+        ("bash ./evil.sh -c 'ls /'", "ls /"),
+        ("bash --rcfile ./evil -ic 'ls /'", "ls /"),
+        ("su -s ./evil -c 'ls /'", "ls /"),
+        ("su root ./evil -c 'ls /'", "ls /"),
+        ("bash -s a", "bash *"),
+        ("bash /dev/stdin", "bash *"),
+        ("sh /dev/fd/0", "sh *"),
+        ("bash /tmp/../proc/self/fd/0", "bash *"),
+        (". /dev/stdin", ". *"),
+        ("zsh -c 'ls /'", "ls /"),
+        // What the parser hands out as text.
+        ("echo \"$(cat <<E\n(\nE\ntouch M\n)\"", "echo *"),
+        ("echo \"`echo \\\"'\\\"; touch M; echo \\\"'\\\"`\"", "echo *"),
+        ("cat <<E; echo $(touch M)\nh\nE\n", "*"),
+        ("cat <<E\na\\\nE\n# $(touch M)\n", "*"),
+        // Wrappers that write, or change what runs.
+        ("/usr/bin/time -f 'touch M' -o .profile ls /", "ls /"),
+        ("time -f %e -o f ls /", "ls /"),
+        ("flock newfile ls /", "ls /"),
+        ("chroot /tmp/evil ls /", "ls /"),
+        ("sudo -R /tmp/evil ls /", "ls /"),
+        ("env -u PATH ls /", "ls /"),
+        ("env -C /tmp/evil ls /", "ls /"),
+        ("DEBIAN_FRONTEND='noninteractive;BEGIN{system(q(touch M))};#' apt-get install jq", "apt-get *"),
+        ("LANGUAGE=../../x ls /", "ls /"),
+        ("TERM=../x ls /", "ls /"),
+        // Builtins that make names of commands.
+        ("alias q=touch\nq M", "*"),
+        ("hash -p /usr/bin/touch q; q M", "*"),
+        ("compgen -W '$(touch M)' a", "compgen *"),
+        ("mapfile -C 'touch M #' -c 1 a", "mapfile *"),
+        ("printf -v PATH /evil; ls /", "printf *"),
+        // Git, once more.
+        ("git rebase -m \"$X\" HEAD~1", "git *"),
+        ("git fetch -o -- '--upload-pack=touch M;' .", "git *"),
+        ("git push -o -- '--receive-pack=touch M;' . main", "git *"),
+        ("git clone -b -- '--upload-pack=touch M;' ./. other", "git *"),
+        ("git grep -A1 -e -- -e 3 '-Otouch M'", "git *"),
+        ("git rebase -s -- '--exec=touch M' HEAD~1", "git *"),
+        ("git cherry-pick --strategy=x/../evil side", "git *"),
+        ("git log -1 --format=x --output=.git/config", "git *"),
+        ("git archive -o M HEAD", "git *"),
+        ("git commit -C -m \"$X\"", "git *"),
         ("echo hi > ../x", "*"),
         ("cd /etc; echo hi > x", "*"),
     ] {
@@ -361,7 +430,7 @@ fn no_line_ends_the_host_or_takes_it_long() {
             let _ = commands(&line);
         }
     }
-    let many = format!("echo{}", " $(a)".repeat(60));
+    let many = format!("echo{}", " $(a)".repeat(16));
     assert!(commands(&many).is_some(), "many that stand side by side are read");
 }
 
@@ -375,8 +444,14 @@ fn what_runs_others_is_allowed_by_a_rule_for_these_or_one_that_names_both() {
         ("xargs rm", "rm *"),
         ("xargs rm", "xargs rm"),
         ("nice -n 5 nohup rm x", "rm *"),
-        ("flock /tmp/lock rm x", "rm *"),
-        ("flock /tmp/lock -c 'rm x; rm y'", "rm *"),
+        ("flock /tmp/lock rm x", "flock /tmp/lock rm x"),
+        ("bash -lc 'rm x; rm y'", "rm *"),
+        ("bash -o pipefail -ec 'rm x'", "rm *"),
+        ("su -c 'rm x' - ann", "rm *"),
+        ("bash ./x -c rm", "bash ./x *"),
+        ("git commit -a -m \"$X\"", "git *"),
+        ("LC_ALL=C.UTF-8 TZ=Europe/Berlin rm x", "rm *"),
+        ("echo a > \"$HOME/x\"", "*"),
         ("watch -n 1 rm x", "rm *"),
         ("sudo --what rm x", "sudo --what rm x"),
         ("strace -f rm x", "strace -f rm x"),
