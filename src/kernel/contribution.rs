@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use crate::base::error::{Error, Kind, Result};
@@ -151,26 +152,48 @@ impl Schema {
     }
 
     /// Checks a value; the text of the first failures, at most five, or `None` when it fits. Where the schema marks
-    /// anything as secret, no text shows a value.
+    /// anything as secret, no text shows a value, nor a name within what is hidden.
     pub fn failures(&self, value: &Value) -> Option<String> {
         if self.validator.is_valid(value) {
             return None;
         }
-        let is_discreet = may_hide(self.text.as_str());
+        let shown = self.hiding().map(|schema| redacted(&schema, value));
         let failures: Vec<String> = self
             .validator
             .iter_errors(value)
             .take(5)
-            .map(|error| {
-                let text = if is_discreet { error.masked().to_string() } else { error.to_string() };
-                let text: String = text.chars().take(300).collect();
-                match error.instance_path().as_str() {
-                    "" => text,
-                    path => format!("{path}: {text}"),
-                }
+            .map(|error| match &shown {
+                Some(shown) => said_discreetly(&error, shown),
+                None => said(&error.to_string(), error.instance_path().as_str()),
             })
             .collect();
         Some(failures.join("; "))
+    }
+}
+
+/// A failure as it is told: where, and what.
+fn said(what: &str, place: &str) -> String {
+    let what: String = what.chars().take(300).collect();
+    if place.is_empty() { what } else { format!("{place}: {what}") }
+}
+
+/// The same without values, and without names that `shown`, the value as it may be shown, does not have: the members of
+/// a secret may be named by what nobody is to see.
+fn said_discreetly(error: &ValidationError<'_>, shown: &Value) -> String {
+    let mut place = error.instance_path().as_str();
+    let is_open = shown.pointer(place).is_some_and(Value::is_object);
+    while shown.pointer(place).is_none() {
+        place = place.rfind('/').map_or("", |end| &place[..end]);
+    }
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { .. }
+        | ValidationErrorKind::UnevaluatedProperties { .. }
+        | ValidationErrorKind::PropertyNames { .. }
+            if !is_open =>
+        {
+            said("a property has a name that is not allowed", place)
+        }
+        _ => said(&error.masked().to_string(), place),
     }
 }
 
@@ -218,19 +241,11 @@ impl Tool {
     /// `Invalid`: it names another, and the message has those that there are; or one that is secret.
     pub fn check_template(&self) -> Result<()> {
         let Some(template) = &self.specifier_template else { return Ok(()) };
+        self.check_discretion(template)?;
         let schema = self.parameters.value();
         // Where other keywords may add arguments, any name may be one.
         let open = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
         let Some(known) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
-        let given = Value::from_iter(template.names().map(|name| (name.to_owned(), Value::from(""))));
-        if redacted(schema, &given) != given {
-            let message = format!(
-                "the specifier template of tool {} names an argument that its schema marks as secret, and specifiers are \
-                 shown: leave it out",
-                self.name
-            );
-            return Err(Error::new(Kind::Invalid, message));
-        }
         if open.iter().any(|word| schema.get(word).is_some()) {
             return Ok(());
         }
@@ -245,6 +260,22 @@ impl Tool {
                 Err(Error::new(Kind::Invalid, message))
             }
         }
+    }
+
+    /// Checks that a specifier template names no argument that is secret, wherever in the schema the mark stands.
+    fn check_discretion(&self, template: &Template) -> Result<()> {
+        let Some(schema) = self.parameters.hiding() else { return Ok(()) };
+        let given = Value::from_iter(template.names().map(|name| (name.to_owned(), Value::from(""))));
+        let shown = redacted(&schema, &given);
+        if template.names().all(|name| shown.get(name) == given.get(name)) {
+            return Ok(());
+        }
+        let message = format!(
+            "the specifier template of tool {} names an argument that its schema marks as secret, and specifiers are \
+             shown: leave it out",
+            self.name
+        );
+        Err(Error::new(Kind::Invalid, message))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::settings::Keeping;
 use crate::kernel::call::ToolCall;
 use crate::kernel::decision::{Decision, Outcome};
-use crate::kernel::fingerprint::digest_of_arguments;
+use crate::kernel::fingerprint::keyed_digest_of_arguments;
 use crate::kernel::gate::Facts;
 use crate::kernel::judge::Reason;
 use crate::kernel::record::{Record, Text};
@@ -14,12 +14,13 @@ use crate::kernel::record::{Record, Text};
 const KEPT_BYTES: usize = 16 << 10;
 
 /// Notes what is known of a call before anything is decided; of its tool, where there is one, the plugin's version and
-/// the facts. Arguments that no schema speaks of are not kept: nobody knows what is secret in them.
+/// the facts. Arguments that no schema speaks of are not kept: nobody knows what is secret in them, and so their digest
+/// has a key, too.
 pub fn note_call(record: &mut Record, keeping: Keeping, call: &ToolCall, tool: Option<(&Arc<str>, &Facts)>) {
     let (given, value) = (call.arguments.text(), call.arguments.value());
     let digest = match tool {
         Some((_, facts)) => facts.digest(&call.arguments),
-        None => digest_of_arguments(given.as_bytes(), value),
+        None => keyed_digest_of_arguments(given.as_bytes(), value),
     };
     record.digest = Text::Shared(digest.text());
     let Some((version, facts)) = tool else { return };

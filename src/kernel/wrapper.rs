@@ -256,7 +256,8 @@ impl Wrapper {
             words.get(at)?.known.as_deref()?;
             at += 1;
         }
-        Some(at)
+        // The value of the last option may be missing.
+        Some(at.min(words.len()))
     }
 
     /// How many words an option like `-u` or `-nu` takes.
@@ -305,8 +306,11 @@ fn found_by(arguments: &[Word]) -> (End, Vec<Beside>) {
             // It may be any of its options, or several.
             return (End::Unknown, Vec::new());
         }
-        if !matches!(word.known.as_deref(), Some("-exec" | "-execdir" | "-ok" | "-okdir")) {
-            continue;
+        match word.known.as_deref() {
+            Some("-exec" | "-execdir" | "-ok" | "-okdir") => {}
+            // It writes into a file that its words name, or takes away what it finds.
+            Some("-fprint" | "-fprint0" | "-fprintf" | "-fls" | "-delete") => return (End::Unknown, Vec::new()),
+            _ => continue,
         }
         let rest = &arguments[at..];
         let ends = |word: &Word| matches!(word.known.as_deref(), Some(";" | "+"));

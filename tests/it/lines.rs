@@ -223,6 +223,8 @@ fn a_rule_for_what_runs_others_allows_none_that_it_does_not_name() {
         ("find . -exec sh -c 'rm x' \\;", "find *"),
         ("find . -exec rm x", "find *"),
         ("find $X", "find *"),
+        ("find . -fprintf M x", "find *"),
+        ("find . -name x -delete", "find *"),
         ("ssh host rm x", "ssh *"),
         ("ssh -p 22 ann@host 'ls; rm x'", "ssh *"),
         ("ssh -o ProxyCommand='rm x' host", "ssh *"),
@@ -460,6 +462,8 @@ fn what_runs_others_is_allowed_by_a_rule_for_these_or_one_that_names_both() {
         ("git -C /tmp log --format=%h", "git *"),
         ("git --no-pager rebase main", "git *"),
         ("watch", "watch"),
+        ("watch -n", "watch -n"),
+        ("ssh -p", "ssh -p"),
     ] {
         assert!(let_through(line, rule), "{line} by {rule}");
     }

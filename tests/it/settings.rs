@@ -60,6 +60,8 @@ fn a_limit_is_settable_in_the_file_in_the_environment_and_by_flags() {
             assert!(message.contains(&name) && message.contains("expected"), "{message}");
         }
     }
+    let message = read(json!({}), None, &[("PLUGBAY_LIMITS_BODY_BITES", "1")]).unwrap_err();
+    assert!(message.contains("body_bites") && message.contains("nearest are body_bytes"), "{message}");
     let settings = read(json!({}), Some("[limits]\nhook_time_s = 0.25\n"), &[]).unwrap();
     assert_eq!(settings.limits.hook_time, std::time::Duration::from_millis(250));
 }

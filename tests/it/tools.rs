@@ -340,3 +340,59 @@ async fn a_call_that_cannot_be_read_is_invalid_and_an_unknown_event_is_not_found
     let error = client.ask(json!({ "channel": "tools", "event": "result", "ref": 1 })).await;
     assert_eq!(error["data"]["code"], "not_found");
 }
+
+#[test]
+fn no_specifier_template_names_a_secret_wherever_the_mark_stands() {
+    let secret = json!({ "writeOnly": true });
+    let marked = [
+        json!({ "properties": { "key": secret } }),
+        json!({ "additionalProperties": secret }),
+        json!({ "patternProperties": { "^k": secret } }),
+        json!({ "allOf": [{ "properties": { "key": secret } }] }),
+        json!({ "$ref": "#/$defs/all", "$defs": { "all": { "properties": { "key": secret } } } }),
+        json!({ "properties": { "key": { "contentSchema": { "properties": { "pin": secret } } } } }),
+        secret,
+    ];
+    let open = [
+        json!({}),
+        json!({ "$ref": "#all", "$defs": { "all": { "$anchor": "all" } } }),
+        json!({ "patternProperties": { "^k": {} } }),
+        json!({ "allOf": [{ "properties": { "key": {}, "pin": { "writeOnly": true } } }] }),
+    ];
+    let checked = |schema: &Value| {
+        let parameters = Schema::compile("parameters", schema).unwrap();
+        let template = Some(Template::parse("{key}").unwrap());
+        Tool { parameters, specifier_template: template, ..echo() }.check_template()
+    };
+    for schema in marked {
+        let error = checked(&schema).unwrap_err();
+        assert!(error.message().contains("marks as secret"), "{schema}: {error}");
+    }
+    for schema in open {
+        assert!(checked(&schema).is_ok(), "{schema}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_told_without_what_is_hidden() {
+    let secret = json!({ "writeOnly": true, "additionalProperties": { "type": "integer" } });
+    let strict = json!({ "writeOnly": true, "properties": { "a": {} }, "additionalProperties": false });
+    let late = json!({ "writeOnly": true, "properties": { "a": {} }, "unevaluatedProperties": false });
+    let named = json!({ "propertyNames": { "maxLength": 3, "format": "password" } });
+    let plain = json!({ "propertyNames": { "maxLength": 3 } });
+    let cases = [
+        (secret, json!({ "SECRET": "SECRET" }), "/o: value is not of type \"integer\""),
+        (strict, json!({ "SECRET": 1 }), "/o: a property has a name that is not allowed"),
+        (late, json!({ "SECRET": 1 }), "/o: a property has a name that is not allowed"),
+        (named, json!({ "SECRET": 1 }), "/o: a property has a name that is not allowed"),
+        (plain, json!({ "plain": 1 }), "/o: \"plain\" is longer than 3 characters"),
+    ];
+    for (below, value, expected) in cases {
+        let schema = json!({ "properties": { "o": below, "pin": { "writeOnly": true } } });
+        let failures = Schema::compile("parameters", &schema).unwrap().failures(&json!({ "o": value }));
+        assert_eq!(failures.as_deref(), Some(expected), "{schema}");
+    }
+    let schema = json!({ "properties": { "pin": { "writeOnly": true } }, "additionalProperties": false });
+    let failures = Schema::compile("parameters", &schema).unwrap().failures(&json!({ "pun": 1 })).unwrap();
+    assert!(failures.contains("'pun'"), "what is shown is told: {failures}");
+}
