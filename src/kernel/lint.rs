@@ -1,15 +1,14 @@
 //! Rules that cannot work, found when they are loaded: each with where it stands, why, and the cure.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use url::Url;
 
-use crate::kernel::glob::{Glob, Place, overlap};
+use crate::kernel::glob::Glob;
+use crate::kernel::misfit::Misfit;
 use crate::kernel::readable::Readable;
 use crate::kernel::rule::{List, Rule};
-use crate::kernel::specifier::{Form, Piece, Template, absolute, url_forms};
+use crate::kernel::specifier::Template;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -119,141 +118,25 @@ fn lint_tool(rule: &Rule, tools: &[Known], read: &[Known]) -> Option<Finding> {
             format!("write {:?} to match every call, or give the tool a specifier_template", rule.tool().as_str());
         return Some(Finding::new(Severity::Error, rule, problem, cure));
     }
-    let never = |template: &Template| {
-        let odd = template.excludes(pattern).or_else(|| template.odd_url(pattern.as_str(), rule.list()));
-        let link = || (rule.list() == List::Allow).then(|| template.odd_link(pattern)).flatten();
-        // Where a link leads may change.
-        odd.map(|cure| (Severity::Error, cure)).or_else(|| link().map(|cure| (Severity::Warning, cure)))
-    };
     // One tool that it may match is enough.
-    let reasons =
-        templates.iter().map(|(tool, template)| never(template).map(|(severity, cure)| (tool, severity, cure)));
+    let reasons = templates.iter().map(|(tool, template)| Some((*tool, misfit(template, pattern, rule.list())?)));
     let reasons = reasons.collect::<Option<Vec<_>>>()?;
-    let soft = reasons.iter().find(|(_, severity, _)| *severity == Severity::Warning);
-    let (tool, severity, cure) = soft.or_else(|| reasons.first())?;
-    let problem = format!("no specifier of {} can match {:?}", tool.name, pattern.as_str());
-    Some(Finding::new(*severity, rule, problem, cure.as_str()))
+    let soft = reasons.iter().find(|(_, misfit)| !misfit.certain);
+    let (tool, misfit) = soft.or_else(|| reasons.first())?;
+    let unfit = || format!("no specifier of {} can match {:?}", tool.name, pattern.as_str());
+    let severity = if misfit.certain { Severity::Error } else { Severity::Warning };
+    Some(Finding::new(severity, rule, misfit.problem.clone().unwrap_or_else(unfit), misfit.cure.as_str()))
 }
 
-impl Template {
-    /// Why no specifier of this template ever fits the pattern, with the cure; `None` when one may.
-    pub fn excludes(&self, pattern: &Glob) -> Option<String> {
-        let mut places = Vec::new();
-        let mut forms = Vec::new();
-        for piece in self.pieces() {
-            match piece {
-                Piece::Text(text) => text.chars().for_each(|c| {
-                    places.push(Place::Is(c));
-                    forms.push(None);
-                }),
-                Piece::Value { form, .. } => {
-                    if *form == Form::Path {
-                        places.push(Place::Is('/'));
-                        forms.push(None);
-                    }
-                    places.push(Place::Open);
-                    forms.push(Some(*form));
-                }
-            }
-        }
-        let may = |index: usize, c: char| forms[index].is_none_or(|form| self.can_hold(form, c));
-        if !overlap(pattern.as_str(), &places, may) {
-            return Some(format!("specifiers of this tool look like {:?}: {}", self.as_str(), self.cure()));
-        }
-        let pattern = pattern.as_str();
-        self.odd_path(pattern).or_else(|| self.odd_command(pattern)).or_else(|| self.odd_escape(pattern))
-    }
-
-    fn cure(&self) -> &'static str {
-        match self.pieces().iter().find_map(|piece| match piece {
-            Piece::Value { form, .. } if *form != Form::Plain => Some(*form),
-            _ => None,
-        }) {
-            Some(Form::Path) => "paths are absolute there; begin the pattern with \"/\"",
-            Some(Form::Shell) => "write a rule for each simple command, and its words with one space between",
-            _ => {
-                "write the texts between the values as the template does, and \"*\", \"%\" and borders in values as %2A, %25 …"
-            }
-        }
-    }
-
-    /// What a normalised path never holds.
-    fn odd_path(&self, pattern: &str) -> Option<String> {
-        let [Piece::Value { form: Form::Path, .. }] = self.pieces() else { return None };
-        let odd = ["//", "/./", "/../"].into_iter().find(|odd| pattern.contains(odd));
-        let end = ["/", "/.", "/.."].into_iter().find(|end| pattern.len() > 1 && pattern.ends_with(end));
-        odd.or(end).map(|odd| {
-            format!(
-                "paths are normalised before they are matched, and none has {odd:?} there: write the path that it means"
-            )
-        })
-    }
-
-    fn odd_command(&self, pattern: &str) -> Option<String> {
-        self.shell()?;
-        let odd = pattern.contains("  ") || pattern.starts_with(' ') || pattern.ends_with(' ');
-        odd.then(|| "the words of a command have one space between them, and none around".to_owned())
-    }
-
-    /// A percent sign that begins no escape: those of values are escaped themselves, but for those of a URL.
-    fn odd_escape(&self, pattern: &str) -> Option<String> {
-        if self.pieces().iter().any(|piece| matches!(piece, Piece::Value { form: Form::Url, .. })) {
-            return None;
-        }
-        // A `*` may stand for what is left of one.
-        let begins_none = |rest: &str| {
-            let digits: Vec<char> = rest.chars().take_while(|c| *c != '*').take(2).collect();
-            let open = digits.len() < 2 && rest.chars().nth(digits.len()) == Some('*');
-            !digits.iter().all(char::is_ascii_hexdigit) || (digits.len() < 2 && !open)
-        };
-        let odd = pattern.match_indices('%').any(|(at, _)| begins_none(&pattern[at + 1..]));
-        odd.then(|| "every \"%\" there is followed by two hexadecimal digits: write a \"%\" as \"%25\"".to_owned())
-    }
-
-    /// Why no URL, as specifiers of this template write it, fits a rule's pattern, with the form to write.
-    fn odd_url(&self, pattern: &str, list: List) -> Option<String> {
-        let written = match self.pieces() {
-            [Piece::Value { form: Form::Url, .. }] => pattern,
-            [Piece::Text(text), Piece::Value { form: Form::Url, .. }] => pattern.strip_prefix(&**text)?,
-            [.., Piece::Text(text), Piece::Value { form: Form::Url, .. }] => pattern.rsplit_once(&**text)?.1,
-            _ => return None,
-        };
-        let before = &pattern[..pattern.len() - written.len()];
-        let head = &written[..written.find('*').unwrap_or(written.len())];
-        let (scheme, rest) = head.split_once("://")?;
-        let whole = head.len() == written.len();
-        if !whole && !rest.contains(['/', '?', '#']) {
-            // The host goes on behind the `*`, so that it cannot be parsed.
-            let known = ["http", "https", "ws", "wss", "ftp"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-            let odd = known && (!rest.is_ascii() || head.contains(|c: char| c.is_ascii_uppercase()));
-            return odd.then(|| {
-                let small = format!("{before}{}{}", head.to_lowercase(), &written[head.len()..]);
-                format!(
-                    "scheme and host are in small letters of ASCII there: write {small:?}, a name of others as xn--…"
-                )
-            });
-        }
-        // The last step of a path may go on behind the `*`.
-        let fixed = if whole || head.contains('?') { head } else { &head[..=head.rfind('/')?] };
-        let Ok(mut url) = Url::parse(fixed) else { return Some(format!("{fixed:?} begins no URL")) };
-        url.set_fragment(None);
-        let fits = match list {
-            List::Allow => url.as_str() == fixed,
-            List::Deny | List::Ask => url_forms(&url).iter().any(|form| form == fixed),
-        };
-        let cure = format!("{before}{url}{}", &written[fixed.len()..]);
-        (!fits).then(|| format!("URLs are parsed and written anew before they are matched: write {cure:?}"))
-    }
-
-    /// Why no path fits the pattern of an allow rule on this machine, with the cure: a link leads elsewhere.
-    fn odd_link(&self, pattern: &Glob) -> Option<String> {
-        let [Piece::Value { form: Form::Path, .. }] = self.pieces() else { return None };
-        // The last name may go on behind the `*`.
-        let fixed = if pattern.is_plain() { pattern.as_str() } else { &pattern.head()[..pattern.head().rfind('/')?] };
-        let found = absolute(Path::new(fixed), true).filter(|found| found != fixed && !fixed.contains('%'))?;
-        let cure = format!("{found}{}", &pattern.as_str()[fixed.len()..]);
-        Some(format!("links are followed before an allow rule is matched: write {cure:?}"))
-    }
+/// Why a rule of that list does nothing for the calls of a tool with this template.
+fn misfit(template: &Template, pattern: &Glob, list: List) -> Option<Misfit> {
+    let never = || template.excludes(pattern).map(Misfit::certain);
+    // Where a link leads may change.
+    let link = || {
+        let cure = (list == List::Allow).then(|| template.odd_link(pattern)).flatten()?;
+        Some(Misfit { certain: false, problem: None, cure })
+    };
+    never().or_else(|| template.odd_url(pattern.as_str(), list)).or_else(|| template.fails(pattern, list)).or_else(link)
 }
 
 /// A tool that is not there: whether its plugin is tells a typing error from a plugin that comes later.

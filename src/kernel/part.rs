@@ -9,6 +9,8 @@ pub struct Part {
     pub forms: Vec<Glob>,
     /// What allow rules are matched with; none when no rule of a scope can allow it.
     pub allowable: Vec<Glob>,
+    /// What some programs take it for: a rule that allows it by its form must match each of these, too.
+    pub readings: Vec<Glob>,
     /// The whole of a command that runs another, for allow rules that name the other as well.
     pub spelled: Option<Spelled>,
 }
@@ -26,6 +28,7 @@ impl Part {
     /// Whether an allow rule with this pattern allows it.
     pub fn is_allowed_by(&self, pattern: &Glob) -> bool {
         self.allowable.iter().any(|form| pattern.includes(form))
+            && self.readings.iter().all(|reading| pattern.includes(reading))
             || self.spelled.as_ref().is_some_and(|spelled| spelled.is_allowed_by(pattern))
     }
 

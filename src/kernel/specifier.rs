@@ -4,27 +4,25 @@
 //! that no argument can make the text of another call: in a specifier every character between two placeholders, every
 //! `*` and every control character is the template's own or stands for an unknown part.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use url::{Host, Position, Url};
 
 use crate::base::error::{Error, Kind, Result};
+use crate::kernel::address::tell_url;
 use crate::kernel::flat::flat;
 use crate::kernel::glob::Glob;
 use crate::kernel::part::Spelled;
+use crate::kernel::pathname::tell_path;
 use crate::kernel::shell;
+use crate::kernel::told::Told;
 
 pub use crate::kernel::part::Part;
 
 /// Bytes of a value that is put into a specifier; a longer one is not judged.
 const VALUE_BYTES: usize = 64 << 10;
-/// Links that are followed on the way of one path.
-const LINKS: usize = 40;
 /// Forms of one call; what has more is left open.
 const FORMS: usize = 64;
 /// Between the commands of a shell line, in the specifier as it is shown and kept.
@@ -157,40 +155,53 @@ impl Template {
             return render_shell(before, argument(arguments, name).and_then(Value::as_str), after);
         }
         let mut texts = vec![String::new()];
+        // The first of them, and what it must be allowed as, too.
+        let mut allowed = texts.clone();
         let (mut surely, mut open) = (true, false);
         for piece in &self.shared.pieces {
             let (name, form) = match piece {
                 Piece::Value { name, form } => (name, *form),
                 Piece::Text(text) => {
-                    texts.iter_mut().for_each(|begun| begun.push_str(text));
+                    texts.iter_mut().chain(&mut allowed).for_each(|begun| begun.push_str(text));
                     continue;
                 }
             };
             let mut told = argument(arguments, name).map_or_else(Told::unknown, |value| tell(form, value));
-            surely &= told.surely;
+            let needed: Vec<_> = told.readings.iter().take(1).cloned().chain(told.needed.drain(..).map(Some)).collect();
+            surely &= told.surely && allowed.len() * needed.len() <= FORMS;
+            allowed = if surely { self.longer(&allowed, form, &needed) } else { Vec::new() };
             if texts.len() * told.readings.len() > FORMS {
                 texts.truncate(1);
                 told.readings.truncate(1);
                 open = true;
             }
             // A value that can be told in several ways is told in each: a deny rule may name any.
-            let mut longer = Vec::new();
-            for (begun, reading) in texts.iter().flat_map(|begun| told.readings.iter().map(move |told| (begun, told))) {
-                let mut text = begun.clone();
-                match reading {
-                    Some(value) => self.escape(value, form, &mut text),
-                    None => text.push('*'),
-                }
-                longer.push(text);
-            }
-            texts = longer;
+            texts = self.longer(&texts, form, &told.readings);
         }
         let text: Arc<str> = texts.swap_remove(0).into();
         let shown = Glob::parse(&text);
-        let allowable = shown.iter().filter(|_| surely).cloned().collect();
         let others = texts.iter().map(String::as_str).chain(open.then_some("*")).filter_map(Glob::parse);
-        let forms = shown.into_iter().chain(others).collect();
-        Specifier { text, parts: vec![Part { forms, allowable, spelled: None }], unreadable: false }
+        let forms = shown.iter().cloned().chain(others).collect();
+        let readings: Vec<Glob> = allowed.iter().skip(1).filter_map(|text| Glob::parse(text)).collect();
+        let allowable: Vec<Glob> = shown.filter(|_| surely).into_iter().collect();
+        // A person who writes the whole of it means it.
+        let exact = allowable.first().filter(|_| !readings.is_empty());
+        let spelled = exact.map(|form| Spelled { form: form.clone(), bytes: text.len() });
+        Specifier { text, parts: vec![Part { forms, allowable, readings, spelled }], unreadable: false }
+    }
+
+    /// Each of the texts with each of the readings of a value behind it.
+    fn longer(&self, texts: &[String], form: Form, readings: &[Option<String>]) -> Vec<String> {
+        let mut longer = Vec::new();
+        for (begun, reading) in texts.iter().flat_map(|begun| readings.iter().map(move |reading| (begun, reading))) {
+            let mut text = begun.clone();
+            match reading {
+                Some(value) => self.escape(value, form, &mut text),
+                None => text.push('*'),
+            }
+            longer.push(text);
+        }
+        longer
     }
 
     /// Puts a value into a specifier: what could be taken for something else is written as `%` and two digits a byte.
@@ -220,7 +231,7 @@ impl Template {
         let is_plain = |piece: &Piece| matches!(piece, Piece::Text(_) | Piece::Value { form: Form::Plain, .. });
         let form = Glob::parse(text).filter(|_| self.pieces().iter().all(is_plain))?;
         let allowable = if form.is_plain() { vec![form.clone()] } else { Vec::new() };
-        let parts = vec![Part { forms: vec![form], allowable, spelled: None }];
+        let parts = vec![Part { forms: vec![form], allowable, ..Part::default() }];
         Some(Specifier { text: text.into(), parts, unreadable: false })
     }
 
@@ -296,30 +307,6 @@ fn argument<'a>(arguments: &'a Value, name: &str) -> Option<&'a Value> {
     arguments.get(name).filter(|value| !value.is_null())
 }
 
-/// What is known of a value.
-struct Told {
-    /// What it may be taken for, first what is shown; `None` is anything.
-    readings: Vec<Option<String>>,
-    /// Whether the first is what it is. The others are for deny and ask rules alone.
-    surely: bool,
-}
-
-impl Told {
-    fn surely(text: String) -> Self {
-        Self { readings: vec![Some(text)], surely: true }
-    }
-
-    fn unknown() -> Self {
-        Self { readings: vec![None], surely: false }
-    }
-
-    fn also(mut self, reading: Option<String>) -> Self {
-        let new = !self.readings.contains(&reading);
-        self.readings.extend(new.then_some(reading));
-        self
-    }
-}
-
 fn tell(form: Form, value: &Value) -> Told {
     let text = match value {
         Value::String(text) if text.len() <= VALUE_BYTES => text,
@@ -353,103 +340,8 @@ fn tell_uri(text: &str) -> Told {
         None => decoded.clone(),
     };
     let (flat, last) = (flattened(&decoded), flattened(&canonical));
-    let told = Told { surely: flat == decoded, readings: vec![Some(flat)] };
+    let told = Told { surely: flat == decoded, ..Told::surely(flat) };
     [decoded, canonical, last].into_iter().fold(told, |told, form| told.also(Some(form)))
-}
-
-fn tell_path(text: &str) -> Told {
-    if text.is_empty() || text.contains('\0') {
-        return Told::unknown();
-    }
-    let path = Path::new(text);
-    let told = absolute(path, true).map_or_else(Told::unknown, Told::surely).also(absolute(path, false));
-    // Some tools take a tilde for the home folder, and some for a name.
-    match text.strip_prefix('~') {
-        None => told,
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-            let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| "/".into());
-            let other = home.join(rest.trim_start_matches('/'));
-            Told { surely: false, ..told }.also(absolute(&other, true)).also(absolute(&other, false))
-        }
-        Some(_) => Told::unknown().also(absolute(path, false)),
-    }
-}
-
-fn tell_url(text: &str) -> Told {
-    let Ok(mut url) = Url::parse(text) else { return Told::unknown() };
-    url.set_fragment(None);
-    let whole = url.to_string();
-    let named = !url.username().is_empty() || url.password().is_some();
-    if named && url.set_username("").and_then(|()| url.set_password(None)).is_err() {
-        return Told::unknown().also(Some(whole));
-    }
-    let mut told = if all_read_alike(text) { Told::surely(url.to_string()) } else { Told::unknown() };
-    // What stands before the host looks like one: no rule is to take it for the host.
-    told.surely &= !named;
-    url_forms(&url).into_iter().chain([whole]).fold(told, |told, form| told.also(Some(form)))
-}
-
-/// Whether every parser finds the same host in a URL: browsers take a backslash for a slash, leave out tabs and find a
-/// host where others find none.
-fn all_read_alike(text: &str) -> bool {
-    let odd = |c: char| c == '\\' || c.is_whitespace() || c.is_control();
-    let Some((scheme, rest)) = text.split_once("://").filter(|_| !text.contains(odd)) else { return false };
-    // A file is nobody's where no host stands, and all agree on that.
-    !scheme.contains([':', '/', '?', '#'])
-        && (scheme.eq_ignore_ascii_case("file") || !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
-}
-
-/// A URL as it is, and what a server may take it for: no dot behind the host, an IPv4 address as such, and the path
-/// decoded and flattened, as it is then and as it is written in a URL.
-pub fn url_forms(url: &Url) -> Vec<String> {
-    let mut bare = url.clone();
-    let _ = match url.host() {
-        Some(Host::Domain(name)) => bare.set_host(Some(name.trim_end_matches('.'))).is_ok(),
-        Some(Host::Ipv6(ip)) => ip.to_ipv4_mapped().is_some_and(|ip| bare.set_ip_host(ip.into()).is_ok()),
-        _ => false,
-    };
-    let told = |url: &Url| {
-        let path = flat(&percent_decode_str(url.path()).decode_utf8_lossy().replace('\\', "/"));
-        let mut again = url.clone();
-        again.set_path(&path);
-        let decoded = format!("{}{path}{}", &url[..Position::BeforePath], &url[Position::AfterPath..]);
-        [url.to_string(), decoded, again.into()]
-    };
-    [url, &bare].into_iter().flat_map(told).collect()
-}
-
-/// The absolute path that this one means now: without `.` and `..`, and with every link followed if that is wished, also
-/// where the last parts do not exist yet. `None` when it cannot be told: links in a circle, or no text.
-pub fn absolute(path: &Path, follow: bool) -> Option<String> {
-    let absolute = std::path::absolute(path).ok()?;
-    let mut ahead: VecDeque<PathBuf> = absolute.components().map(|part| PathBuf::from(part.as_os_str())).collect();
-    let mut found = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(part) = ahead.pop_front() {
-        match part.components().next() {
-            Some(Component::Normal(name)) => found.push(name),
-            Some(Component::ParentDir) => {
-                found.pop();
-                continue;
-            }
-            Some(Component::RootDir) => {
-                found = PathBuf::from("/");
-                continue;
-            }
-            _ => continue,
-        }
-        // What is no link, or is not there, stays as it is named.
-        let Some(target) = follow.then(|| std::fs::read_link(&found).ok()).flatten() else { continue };
-        links += 1;
-        if links > LINKS {
-            return None;
-        }
-        found.pop();
-        for step in target.components().rev() {
-            ahead.push_front(PathBuf::from(step.as_os_str()));
-        }
-    }
-    found.into_os_string().into_string().ok()
 }
 
 fn render_shell(before: &str, line: Option<&str>, after: &str) -> Specifier {
@@ -477,5 +369,5 @@ fn part_of(before: &str, command: &shell::Command, after: &str) -> Option<Part> 
         None => None,
         Some((text, bytes)) => Some(Spelled { form: glob(text)?, bytes: before.len() + bytes }),
     };
-    Some(Part { forms: globs(&command.forms)?, allowable: globs(&command.allowable)?, spelled })
+    Some(Part { forms: globs(&command.forms)?, allowable: globs(&command.allowable)?, spelled, ..Part::default() })
 }

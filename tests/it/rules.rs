@@ -359,7 +359,7 @@ fn a_rule_that_no_url_or_path_fits_is_told_with_the_form_to_write() {
         (Deny, "get(http://evil.example/*)", None),
         (Deny, "get(http://evil.example*)", None),
         (Deny, "get(http://10.*)", None),
-        (Deny, "get(http://*.Evil.example/*)", None),
+        (Deny, "get(http://*.Evil.example/*)", Some((Warning, "http://*.evil.example/*"))),
         (Deny, "get(http://h/..*)", None),
         (Allow, "get(https://good.example:8443/a/100%/*)", None),
         (Allow, "get(file:///data/*)", None),
