@@ -5,29 +5,37 @@
 //! here.
 
 use std::fs::File;
-use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, FutureExt, join};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 use rmcp::service::RoleClient;
+use rmcp::transport::common::client_side_sse::FixedInterval;
 use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use rmcp::transport::{StreamableHttpClientTransport, Transport};
-use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::time::timeout;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::base::json::{Json, is_misread, read, wide_integer};
+use crate::engine::mcp::asked::{Asked, LIST};
 use crate::engine::mcp::http::HttpClient;
 use crate::engine::mcp::lines::LINE_BYTES;
-use crate::kernel::call::{misread, too_wide};
+use crate::engine::mcp::message::{answered, id_of, is_named, message_of, refusal};
+use crate::engine::mcp::opening::{HELLO, Opening, Step};
+use crate::engine::mcp::stdio::{Input, Output};
 
-/// How long the last message may take.
+/// How long the last message may take, and the client to read what is left.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
+/// How long what was asked before the end of the input may take.
+const ENDING_TIME: Duration = Duration::from_secs(3);
+/// How often a stream of events is asked for again that broke off, and the rest between: for a host that is gone, all that
+/// runs there is over, and whoever waits for it is told so.
+const RESUMES: (usize, Duration) = (3, Duration::from_millis(500));
+/// So many requests are under way at once: more than the host lets one caller have, so that none waits for others.
+const REQUESTS: usize = 1 << 16;
 
 /// Passes messages on until the input ends, `stop` is cancelled, or the host takes no more.
 ///
@@ -36,56 +44,12 @@ const GOODBYE_TIME: Duration = Duration::from_secs(2);
 /// # Errors
 /// `Upstream`: the host does not answer. `Unauthenticated`: it takes the token no more.
 pub async fn relay(url: &str, token: Option<String>, streams: (File, File), stop: &CancellationToken) -> Result<()> {
-    let scheme = url.split_once(':').map_or("http", |(scheme, _)| scheme);
-    let mut config = StreamableHttpClientTransportConfig::with_uri(format!("{url}/mcp"));
-    config.auth_header = token;
-    let mut host = StreamableHttpClientTransport::with_client(HttpClient::new(scheme)?, config);
-    let (mut input, mut output) = (Input::new(streams.0), Output(tokio::fs::File::from_std(streams.1)));
-    let mut sending = FuturesUnordered::new();
-    let mut has_begun = false;
-    let ended = loop {
-        tokio::select! {
-            line = input.next() => {
-                let Some(line) = line else { break Ok(()) };
-                let message = match line.map_err(|error| Some(refusal(ErrorCode::INVALID_REQUEST, Value::Null, &error))) {
-                    Ok(line) if line.trim_ascii().is_empty() => continue,
-                    Ok(line) => message_of(&line),
-                    Err(answer) => Err(answer),
-                };
-                match message {
-                    Ok(message) => {
-                        has_begun = true;
-                        let id = id_of(&message);
-                        let sent = Transport::<RoleClient>::send(&mut host, message);
-                        sending.push(async move { sent.await.map_err(|why| Refused { id, why }) });
-                    }
-                    Err(Some(answer)) => output.say(&answer).await,
-                    Err(None) => {}
-                }
-            }
-            message = Transport::<RoleClient>::receive(&mut host) => {
-                let Some(message) = message else {
-                    let mut ended = Err(Error::new(Kind::Upstream, format!("the host at {url} takes no more messages")));
-                    // What it has refused last says more.
-                    while let Some(Some(sent)) = sending.next().now_or_never() {
-                        ended = output.tell(sent, url).await.and(ended);
-                    }
-                    break ended;
-                };
-                output.say(&message).await;
-            }
-            Some(sent) = sending.next() => {
-                if let Err(error) = output.tell(sent, url).await {
-                    break Err(error);
-                }
-            }
-            () = stop.cancelled() => break Ok(()),
-        }
-    };
-    if has_begun {
-        // Ends the session that the host keeps for this client; a host that does not answer ends it by itself.
-        let _ = timeout(GOODBYE_TIME, Transport::<RoleClient>::close(&mut host)).await;
+    let mut relay = Relay::new(url, token, streams.1)?;
+    let ended = relay.run(&mut Input::new(streams.0), stop).await;
+    if let Err(error) = &ended {
+        relay.give_up(error.message());
     }
+    relay.leave().await;
     ended
 }
 
@@ -96,150 +60,197 @@ struct Refused {
     why: StreamableHttpError<Error>,
 }
 
-/// Where the client reads.
-struct Output(tokio::fs::File);
+type Host = StreamableHttpClientTransport<HttpClient>;
 
-impl Output {
-    async fn say(&mut self, message: &impl Serialize) {
-        let mut line = Json::of(message).as_bytes().to_vec();
-        line.push(b'\n');
-        // A client that reads no more has gone; its input ends too.
-        if self.0.write_all(&line).await.is_ok() {
-            let _ = self.0.flush().await;
+/// One client and its host.
+struct Relay<'a> {
+    url: &'a str,
+    client: HttpClient,
+    config: StreamableHttpClientTransportConfig,
+    host: Host,
+    output: Output,
+    opening: Opening,
+    asked: Asked,
+    sending: FuturesUnordered<BoxFuture<'static, std::result::Result<(), Refused>>>,
+    /// Bytes that were read while what they ask for cannot go on.
+    ahead: usize,
+}
+
+impl<'a> Relay<'a> {
+    fn new(url: &'a str, token: Option<String>, output: File) -> Result<Self> {
+        let scheme = url.split_once(':').map_or("http", |(scheme, _)| scheme);
+        let client = HttpClient::new(scheme)?;
+        let mut config = StreamableHttpClientTransportConfig::with_uri(format!("{url}/mcp"));
+        config.auth_header = token;
+        config.max_concurrent_requests = REQUESTS;
+        let mut resumes = FixedInterval::default();
+        (resumes.max_times, resumes.duration) = (Some(RESUMES.0), RESUMES.1);
+        config.retry_config = Arc::new(resumes);
+        let host = Host::with_client(client.clone(), config.clone());
+        Ok(Self {
+            url,
+            client,
+            config,
+            host,
+            output: Output::new(output),
+            opening: Opening::default(),
+            asked: Asked::default(),
+            sending: FuturesUnordered::new(),
+            ahead: 0,
+        })
+    }
+
+    async fn run(&mut self, input: &mut Input, stop: &CancellationToken) -> Result<()> {
+        let mut end = None;
+        loop {
+            if end.is_some() && self.asked.is_done() && self.sending.is_empty() {
+                return Ok(());
+            }
+            if self.output.has_room() && !self.opening.is_waiting() {
+                self.ahead = 0;
+            }
+            tokio::select! {
+                // What a client that does not read says is read nonetheless, for a while: it may be its end.
+                line = input.next(), if end.is_none() && self.ahead < LINE_BYTES => match line {
+                    Some(line) => self.take(line),
+                    None => end = Some(Instant::now() + ENDING_TIME),
+                },
+                message = Transport::<RoleClient>::receive(&mut self.host), if self.output.has_room() => match message {
+                    Some(message) => self.hear(&message),
+                    None => return Err(self.gone()),
+                },
+                Some(sent) = self.sending.next() => self.sent(sent)?,
+                () = self.output.write() => {}
+                () = async { sleep_until(end.unwrap_or_else(Instant::now)).await }, if end.is_some() => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
+            }
         }
     }
 
-    /// Answers a request that the host did not take; an error when it will take no other either.
-    async fn tell(&mut self, sent: std::result::Result<(), Refused>, url: &str) -> Result<()> {
+    /// Takes a line of the client.
+    fn take(&mut self, line: Result<Vec<u8>>) {
+        let read = match line {
+            Ok(line) if line.trim_ascii().is_empty() => return,
+            Ok(line) => message_of(&line).map(|message| (message, line)),
+            Err(error) => Err(Some(refusal(ErrorCode::INVALID_REQUEST, Value::Null, &error))),
+        };
+        match read {
+            Ok((message, line)) => {
+                self.ahead += line.len();
+                self.asked.note(&message, line);
+                let messages = self.opening.accept(message);
+                self.send(messages);
+            }
+            Err(Some(answer)) => self.output.say(&answer),
+            Err(None) => {}
+        }
+    }
+
+    fn send(&mut self, messages: impl IntoIterator<Item = ClientJsonRpcMessage>) {
+        for message in messages {
+            let id = id_of(&message).cloned();
+            let sent = Transport::<RoleClient>::send(&mut self.host, message);
+            self.sending.push(async move { sent.await.map_err(|why| Refused { id, why }) }.boxed());
+        }
+    }
+
+    /// Takes a message of the host.
+    fn hear(&mut self, message: &ServerJsonRpcMessage) {
+        let step = self.opening.hear(message);
+        let id = answered(message);
+        if id.is_some_and(|id| is_named(id, LIST)) {
+            let messages = self.asked.listed(message);
+            self.send(messages);
+        } else if let Some(list) = self.asked.lacks_headers(message) {
+            self.send(list);
+        } else if !id.is_some_and(|id| is_named(id, HELLO)) {
+            if let Some(id) = id {
+                self.asked.end(id);
+            }
+            self.output.say(message);
+        }
+        match step {
+            Step::None => {}
+            Step::Send(messages) => self.send(messages),
+            Step::Refused => self.begin_anew(),
+        }
+    }
+
+    /// Another connection to the same host: `rmcp`'s takes the next message for something else.
+    fn begin_anew(&mut self) {
+        self.host = Host::with_client(self.client.clone(), self.config.clone());
+        let lost = self.asked.take(|id| self.opening.holds(id));
+        self.refuse(lost, "the connection that it was sent over has ended with a refused initialize");
+        let messages = self.opening.anew();
+        self.send(messages);
+    }
+
+    /// Answers a request that the host did not take.
+    ///
+    /// # Errors
+    /// `Unauthenticated`: it will take no other either.
+    fn sent(&mut self, sent: std::result::Result<(), Refused>) -> Result<()> {
         let Err(Refused { id, why }) = sent else { return Ok(()) };
-        if let Some(id) = id {
-            let error = ErrorData::internal_error(format!("the host at {url} did not take it: {why}"), None);
-            self.say(&ServerJsonRpcMessage::error(error, Some(id))).await;
+        let text = format!("the host at {} did not take it: {why}", self.url);
+        match id {
+            Some(id) if is_named(&id, LIST) => {
+                let messages = self.asked.unlisted();
+                self.send(messages);
+            }
+            Some(id) if is_named(&id, HELLO) => self.give_up(&text),
+            Some(id) if self.asked.end(&id) => self.refuse([id], &text),
+            _ => {}
         }
         if !matches!(why, StreamableHttpError::AuthRequired(_)) {
             return Ok(());
         }
-        let message =
-            format!("the host at {url} takes the token no more, which has expired or was taken back: start anew");
+        let message = format!(
+            "the host at {} takes the token no more, which has expired or was taken back: start anew",
+            self.url
+        );
         Err(Error::new(Kind::Unauthenticated, message))
     }
-}
 
-/// What the client writes, line by line.
-struct Input {
-    reader: BufReader<tokio::fs::File>,
-    line: Vec<u8>,
-    /// Whether the line has become too long; the rest of it is skipped.
-    is_over: bool,
-}
-
-impl Input {
-    fn new(file: File) -> Self {
-        Self { reader: BufReader::new(tokio::fs::File::from_std(file)), line: Vec::new(), is_over: false }
-    }
-
-    /// The next line, or that it is too long; `None` when there is no more. Loses nothing when it is dropped half way.
-    async fn next(&mut self) -> Option<Result<Vec<u8>>> {
-        loop {
-            let text = self.reader.fill_buf().await.ok().filter(|text| !text.is_empty())?;
-            let end = memchr::memchr(b'\n', text);
-            let taken = end.map_or(text.len(), |end| end + 1);
-            if self.line.len() + taken > LINE_BYTES {
-                (self.line, self.is_over) = (Vec::new(), true);
-            }
-            if !self.is_over {
-                self.line.extend_from_slice(&text[..taken]);
-            }
-            self.reader.consume(taken);
-            if end.is_some() {
-                let line = mem::take(&mut self.line);
-                let message = format!("a message has at most {} MiB", LINE_BYTES >> 20);
-                let is_over = mem::take(&mut self.is_over);
-                return Some(if is_over { Err(Error::new(Kind::TooLarge, message)) } else { Ok(line) });
+    /// Why the host takes no more.
+    fn gone(&mut self) -> Error {
+        // What it has refused last says more.
+        while let Some(Some(sent)) = self.sending.next().now_or_never() {
+            if let Err(error) = self.sent(sent) {
+                return error;
             }
         }
+        Error::new(Kind::Upstream, format!("the host at {} takes no more messages", self.url))
     }
-}
 
-/// Reads a line as what is passed on; else what the client is told, where it waits for an answer.
-fn message_of(line: &[u8]) -> std::result::Result<ClientJsonRpcMessage, Option<Value>> {
-    // Some clients begin with the mark of UTF-8, which readers of JSON may pass over (RFC 8259, §8.1).
-    let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
-    let asked = read(line).map_err(|error| {
-        let error = Error::new(Kind::Malformed, format!("the message cannot be read: {error}"));
-        Some(refusal(ErrorCode::PARSE_ERROR, Value::Null, &error))
-    })?;
-    let refuse = |code, error: &Error| Err(name_of(&asked).map(|id| refusal(code, id, error)));
-    if let Some(number) = wide_integer(line) {
-        return refuse(ErrorCode::INVALID_PARAMS, &too_wide(number));
+    /// Answers all that is waited for.
+    fn give_up(&mut self, text: &str) {
+        let lost = self.asked.take(|_| false);
+        self.refuse(lost, text);
     }
-    if is_misread(line) {
-        return refuse(ErrorCode::INVALID_PARAMS, &misread());
-    }
-    match serde_json::from_slice(line) {
-        Ok(message) if asked.is_object() => Ok(message),
-        _ => refuse(ErrorCode::INVALID_REQUEST, &Error::new(Kind::Invalid, "the line is no message of JSON-RPC 2.0")),
-    }
-}
 
-/// What the answer to a message that is refused is named by; `None` when nobody waits for one.
-fn name_of(asked: &Value) -> Option<Value> {
-    // The id of an answer is the host's; the client would take it for one of its own.
-    let is_answer = ["result", "error"].iter().any(|part| asked.get(part).is_some());
-    match asked.get("id") {
-        None if asked.get("method").is_some_and(Value::is_string) => None,
-        Some(id) if !is_answer && (id.is_string() || id.is_i64() || id.is_u64()) => Some(id.clone()),
-        _ => Some(Value::Null),
-    }
-}
-
-fn refusal(code: ErrorCode, id: Value, error: &Error) -> Value {
-    let data = json!({ "code": error.kind().code() });
-    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code.0, "message": error.message(), "data": data } })
-}
-
-fn id_of(message: &ClientJsonRpcMessage) -> Option<RequestId> {
-    match message {
-        ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_would_not_come_through_as_it_is_is_answered_here() {
-        let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":{}", "[".repeat(200));
-        let wide = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a","arguments":{"n":99999999999999999999}}}"#;
-        let misread =
-            r#"{"jsonrpc":"2.0","id":"b","method":"tools/call","params":{"$serde_json::private::RawValue":"1"}}"#;
-        for (line, code, id) in [
-            (wide, ErrorCode::INVALID_PARAMS, json!(7)),
-            (misread, ErrorCode::INVALID_PARAMS, json!("b")),
-            ("{", ErrorCode::PARSE_ERROR, Value::Null),
-            ("hello", ErrorCode::PARSE_ERROR, Value::Null),
-            (&deep, ErrorCode::PARSE_ERROR, Value::Null),
-            ("[]", ErrorCode::INVALID_REQUEST, Value::Null),
-            (r#"["2.0",1,{}]"#, ErrorCode::INVALID_REQUEST, Value::Null),
-            (r#"{"id":5}"#, ErrorCode::INVALID_REQUEST, json!(5)),
-            (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, ErrorCode::INVALID_REQUEST, Value::Null),
-            (r#"{"jsonrpc":"1.0","id":6,"method":"ping"}"#, ErrorCode::INVALID_REQUEST, json!(6)),
-            (r#"{"jsonrpc":"2.0","id":5,"result":99999999999999999999}"#, ErrorCode::INVALID_PARAMS, Value::Null),
-        ] {
-            let answer = message_of(line.as_bytes()).expect_err(line).expect(line);
-            assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code.0), &id), "{line}");
+    fn refuse(&mut self, ids: impl IntoIterator<Item = RequestId>, text: &str) {
+        for id in ids {
+            let error = ErrorData::internal_error(text.to_owned(), None);
+            self.output.say(&ServerJsonRpcMessage::error(error, Some(id)));
         }
-        assert_eq!(message_of(b"\xff").unwrap_err().unwrap()["error"]["data"]["code"], "malformed");
-        let notice = br#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"a":99999999999999999999}}"#;
-        assert!(message_of(notice).unwrap_err().is_none(), "nobody waits for an answer");
-        for line in [
-            &b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n"[..],
-            br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
-            br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":1}}"#,
-        ] {
-            assert!(message_of(line).is_ok(), "{}", String::from_utf8_lossy(line));
-        }
+    }
+
+    /// Ends the session that the host keeps for this client, and writes what is left. A host that does not answer ends it
+    /// by itself, and a client that does not read has no use for it.
+    async fn leave(&mut self) {
+        let (host, opening) = (&mut self.host, &self.opening);
+        let leave = async {
+            if !opening.has_begun() {
+                return;
+            }
+            if let Some(last) = opening.last() {
+                let _ = Transport::<RoleClient>::send(host, last).await;
+            }
+            host.cancel_token().cancel();
+            // It hears of it once its messages are taken.
+            while Transport::<RoleClient>::receive(host).await.is_some() {}
+            let _ = Transport::<RoleClient>::close(host).await;
+        };
+        let _ = timeout(GOODBYE_TIME, join(leave, self.output.drain())).await;
     }
 }
