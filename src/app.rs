@@ -49,6 +49,9 @@ const LAST_TIME: Duration = Duration::from_secs(2);
 /// So long an end by force may take for the records of calls that have ended.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
 
+/// How long a start waits for outside servers: what they offer comes whenever they are there.
+const OUTSIDE_TIME: Duration = Duration::from_secs(2);
+
 /// What the engines want of the host.
 pub struct Engines {
     /// What they say of themselves in `/api/host/status`: a JSON object.
@@ -313,7 +316,7 @@ impl App {
         };
         let tried = futures_util::future::join_all(mount(servers, &place));
         tokio::select! {
-            _ = timeout(self.parts.settings.limits.hook_time, tried) => {}
+            _ = timeout(OUTSIDE_TIME, tried) => {}
             () = self.parts.shutdown.stopping() => {}
         }
     }

@@ -35,6 +35,14 @@ async def count(ctx: Context) -> str:
 
 
 @server.tool()
+async def climb(ctx: Context) -> str:
+    """Say how far it is, not knowing how far it goes."""
+    for number in range(3):
+        await ctx.report_progress(number, message=f"at {number}")
+    return "climbed"
+
+
+@server.tool()
 def picture() -> list[ImageContent]:
     """Show a picture."""
     return [ImageContent(type="image", data="AAAA", mime_type="image/png")]

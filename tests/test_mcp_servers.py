@@ -14,6 +14,7 @@ from plugbay.testing import RunningHost
 NAMES = {
     "add",
     "chart",
+    "climb",
     "count",
     "fail",
     "grow",
@@ -88,6 +89,20 @@ def test_pictures_and_progress_pass_through_to_mcp(host: RunningHost) -> None:
 
     run(work)
     assert said == [(0.0, "at 0"), (0.33, "at 1"), (0.67, "at 2")]
+
+
+def test_progress_without_a_total_passes_through_and_grows(host: RunningHost) -> None:
+    said: list[Any] = []
+
+    async def work() -> None:
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            said.append((round(progress, 2), message))
+
+        async with client(host.url, host.token, "auto") as connected:
+            await connected.call_tool("out.climb", {}, progress_callback=heard)
+
+    run(work)
+    assert said == [(0.0, "at 0"), (0.5, "at 1"), (0.67, "at 2")]
 
 
 def test_a_picture_stays_beside_structured_content_that_was_not_promised(host: RunningHost) -> None:

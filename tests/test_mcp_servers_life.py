@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from kit import PATIENCE_S, Wire
 from mcp_clients import client, modern, run, tools_become
-from mcp_mounted import OUTSIDE, by_command, call, mounting
+from mcp_mounted import OUTSIDE, by_command, call, mounting, names, until
 from served import Served, write_plugin
 
 from plugbay.errors import InvalidError
@@ -66,6 +66,8 @@ def test_a_caller_that_leaves_cancels_the_call_on_the_other_side(home: Path, tmp
     config = tmp_path / "plugbay.toml"
     config.write_text(f'mode = "autonomous"\n[mcp.servers.out]\ncommand = "{sys.executable}"\nargs = ["{OUTSIDE}"]\n')
     with Served(home, "--config", str(config)).ready() as served:
+        with served.client() as asking:
+            until(lambda: names(asking))
         wish = modern("tools/call", served.token, "out.wait", arguments={})
         body = json.dumps(wish["json"]).encode()
         headers = [f"{name}: {value}" for name, value in wish["headers"].items() if name != "Authorization"]
@@ -151,6 +153,7 @@ def test_what_it_has_started_ends_with_a_host_that_is_killed(home: Path, tmp_pat
     config.write_text(f'mode = "autonomous"\n[mcp.servers.out]\ncommand = "{sys.executable}"\nargs = ["{OUTSIDE}"]\n')
     with Served(home, "--config", str(config)).ready() as served:
         with served.client() as asking:
+            until(lambda: names(asking))
             pids = asking.post("/api/host/tools/out.helpers").raise_for_status().json()["result"]["result"]
         served.process.kill()
         try:
@@ -186,9 +189,10 @@ def test_no_value_of_a_variable_stands_in_a_log_or_an_error(home: Path, tmp_path
     words = ("--config", str(config), "--log-level", "trace")
     with Served(home, *words, SECRET=secret, KEY=key).ready() as served:
         with served.client() as asking:
+            until(lambda: names(asking))
+            served.logged("far")
+            served.logged("/no/such/program")
             told = asking.get("/api/host/errors").text + asking.get("/api/host/status").text
-            names = {plugin["id"] for plugin in asking.get("/api/host/plugins").json()["plugins"]}
-        assert "out" in names
         assert served.stop() == 0
         assert "far" in served.log and "/no/such/program" in told
         assert secret not in served.log + told

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::mcp_servers::McpServer;
+use crate::engine::mcp::errors;
 use crate::engine::mcp::lines::{Lines, Overrun};
+use crate::engine::mcp::writes::{READ_TIME, Writes};
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::engine::process::household::Household;
 use crate::engine::process::spawn::{Order, Spawned};
@@ -23,8 +24,6 @@ use crate::engine::process::spawn::{Order, Spawned};
 /// The variables of this process that a child gets: what programs need to find themselves, and no secret.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TERM", "TMPDIR"];
 
-/// Bytes of one line that is logged.
-const LOGGED_BYTES: u64 = 8 << 10;
 /// How often it is looked at who belongs to a child.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So often an empty control group is tried to be removed: what dies is in it for a moment.
@@ -37,10 +36,10 @@ pub struct Running {
     pub ward: Ward,
     /// What it says.
     pub output: Lines<ChildStdout>,
-    /// What it has said too much of, if anything.
+    /// What it has said too much of, or read too little of, if anything.
     pub overrun: Overrun,
     /// What it hears.
-    pub input: ChildStdin,
+    pub input: Writes<ChildStdin>,
 }
 
 /// The command of a server that has one.
@@ -82,17 +81,10 @@ pub async fn start(server: &McpServer, wish: &Wish<'_>, equipment: &Arc<Equipmen
     let (Some(input), Some(output), Some(errors)) = streams else {
         return Err(Error::new(Kind::Internal, "a child was started without its streams"));
     };
-    let name = server.name.shared();
     // It ends with the child, which the host's end ends.
-    equipment.shutdown.spawn("mcp-child-log", async move {
-        let mut lines = BufReader::new(errors);
-        let mut line = Vec::new();
-        while matches!((&mut lines).take(LOGGED_BYTES).read_until(b'\n', &mut line).await, Ok(1..)) {
-            tracing::info!(plugin = &*name, "{}", String::from_utf8_lossy(line.trim_ascii_end()));
-            line.clear();
-        }
-    });
+    equipment.shutdown.spawn("mcp-child-log", errors::log(errors, server.name.shared()));
     let (output, overrun) = Lines::new(output);
+    let input = Writes::new(input, READ_TIME.max(server.call_time), overrun.clone());
     Ok(Running { ward, output, overrun, input })
 }
 

@@ -41,6 +41,10 @@ fn of_transport(error: &DynamicTransportError) -> Error {
         Some(StreamableHttpError::AuthRequired(_)) => {
             upstream("the MCP server wants to know who asks (HTTP 401): give it its credential in headers".to_owned())
         }
+        Some(StreamableHttpError::SessionExpired) => {
+            let text = "the MCP server has ended the session, and a new one is begun: ask again";
+            Error::new(Kind::Unavailable, text)
+        }
         None | Some(StreamableHttpError::TransportChannelClosed) => {
             Error::new(Kind::Unavailable, format!("the MCP server does not answer: {}", error.error))
         }

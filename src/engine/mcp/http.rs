@@ -1,7 +1,9 @@
 //! HTTP as `rmcp`'s client wants it: one request a message, answered by JSON or by a stream of events.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -19,6 +21,7 @@ use rmcp::transport::streamable_http_client::{
     AuthRequiredError, SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
 use sse_stream::{Sse, SseStream};
+use tokio::sync::Notify;
 
 use crate::base::error::{Error, Kind, Result};
 
@@ -31,12 +34,17 @@ const ANSWER_BYTES: usize = 16 << 20;
 /// Bytes of an answer that is only shown.
 const SHOWN_BYTES: usize = 64 << 10;
 
+/// The shortest and the longest rest before a stream of events that has ended is asked for again, whatever a server wishes.
+pub const RESTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
 type Failure = StreamableHttpError<Error>;
 
 /// A client with connections that are kept. Cloning is cheap.
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Told when the server may be gone.
+    doubt: Arc<Notify>,
 }
 
 impl HttpClient {
@@ -61,10 +69,17 @@ impl HttpClient {
             ),
         };
         let connector = builder.https_or_http().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), doubt: Arc::default() })
+    }
+
+    /// The same client, which tells `doubt` when the server may be gone or may be another: it cannot be reached, its gateway
+    /// or itself fails, it knows the session no more, a stream of events breaks off or was asked for again.
+    pub fn telling(self, doubt: Arc<Notify>) -> Self {
+        Self { doubt, ..self }
     }
 
     async fn send(&self, method: Method, uri: &str, wish: Wish) -> Result<Response<Incoming>, Failure> {
+        let had_session = wish.session.is_some();
         let mut request = Request::new(Full::new(wish.body));
         *request.method_mut() = method;
         *request.uri_mut() = uri.parse().map_err(|error| failed("the address cannot be asked", error))?;
@@ -83,8 +98,13 @@ impl HttpClient {
         if let Some(event) = wish.last_event {
             headers.insert(LAST_EVENT, header(&event)?);
         }
-        let response =
-            self.client.request(request).await.map_err(|error| failed("the server does not answer", error))?;
+        let response = self.client.request(request).await.map_err(|error| {
+            self.doubt.notify_one();
+            failed("the server does not answer", error)
+        })?;
+        if response.status().is_server_error() || (response.status() == StatusCode::NOT_FOUND && had_session) {
+            self.doubt.notify_one();
+        }
         match (response.status(), response.headers().get(WWW_AUTHENTICATE)) {
             (StatusCode::UNAUTHORIZED, challenge) => {
                 let challenge = challenge.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -92,6 +112,30 @@ impl HttpClient {
             }
             _ => Ok(response),
         }
+    }
+
+    /// The events of an answer, each at most so large as a whole answer may be. A stream that breaks off ends: after an error
+    /// `rmcp` would ask for it again without a rest.
+    fn events(&self, response: Response<Incoming>) -> BoxStream<'static, Result<Sse, SseError>> {
+        let mut event_bytes = 0;
+        let pieces = response.into_body().into_data_stream().map_err(std::io::Error::other).map(move |piece| {
+            let piece = piece?;
+            // An event ends with an empty line, whose two breaks seldom lie in two pieces; then it only counts on.
+            let ended = piece.windows(2).rposition(|two| two == b"\n\n" || two == b"\n\r");
+            event_bytes = ended.map_or(event_bytes + piece.len(), |end| piece.len() - end);
+            if event_bytes > ANSWER_BYTES {
+                return Err(std::io::Error::other("an event of the server is too large"));
+            }
+            Ok(piece)
+        });
+        let doubt = self.doubt.clone();
+        let whole = move |event: &Result<Sse, SseError>| {
+            if event.is_err() {
+                doubt.notify_one();
+            }
+            ready(event.is_ok())
+        };
+        SseStream::from_bytes_stream(pieces).take_while(whole).map_ok(rested).boxed()
     }
 }
 
@@ -130,7 +174,7 @@ impl StreamableHttpClient for HttpClient {
         let kind = kind_of(&response);
         let session = response.headers().get(SESSION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         if status.is_success() && kind.starts_with(EVENTS) {
-            return Ok(StreamableHttpPostResponse::Sse(events(response), session));
+            return Ok(StreamableHttpPostResponse::Sse(self.events(response), session));
         }
         let limit = if status.is_success() { ANSWER_BYTES } else { SHOWN_BYTES };
         let answer = whole(response, limit).await?;
@@ -173,31 +217,26 @@ impl StreamableHttpClient for HttpClient {
         match response.status() {
             StatusCode::METHOD_NOT_ALLOWED => Err(StreamableHttpError::ServerDoesNotSupportSse),
             StatusCode::NOT_FOUND => Err(StreamableHttpError::SessionExpired),
-            status if status.is_success() && kind_of(&response).starts_with(EVENTS) => Ok(events(response)),
+            status if status.is_success() && kind_of(&response).starts_with(EVENTS) => {
+                // What was said while nobody listened was heard by nobody.
+                self.doubt.notify_one();
+                Ok(self.events(response))
+            }
             status => Err(StreamableHttpError::UnexpectedServerResponse(format!("HTTP {status} to a GET").into())),
         }
     }
 }
 
+/// The same event, with a rest that is neither none nor without end.
+fn rested(mut event: Sse) -> Sse {
+    let milliseconds = |rest: Duration| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+    event.retry = event.retry.map(|rest| rest.clamp(milliseconds(RESTS.0), milliseconds(RESTS.1)));
+    event
+}
+
 fn kind_of(response: &Response<Incoming>) -> String {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     kind.unwrap_or_default().to_ascii_lowercase()
-}
-
-/// The events of an answer, each at most so large as a whole answer may be.
-fn events(response: Response<Incoming>) -> BoxStream<'static, Result<Sse, SseError>> {
-    let mut event_bytes = 0;
-    let pieces = response.into_body().into_data_stream().map_err(std::io::Error::other).map(move |piece| {
-        let piece = piece?;
-        // An event ends with an empty line, whose two breaks seldom lie in two pieces; then it only counts on.
-        let ended = piece.windows(2).rposition(|two| two == b"\n\n" || two == b"\n\r");
-        event_bytes = ended.map_or(event_bytes + piece.len(), |end| piece.len() - end);
-        if event_bytes > ANSWER_BYTES {
-            return Err(std::io::Error::other("an event of the server is too large"));
-        }
-        Ok(piece)
-    });
-    SseStream::from_bytes_stream(pieces).boxed()
 }
 
 async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, Failure> {

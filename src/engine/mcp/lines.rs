@@ -21,7 +21,7 @@ pub struct Lines<R> {
     overrun: Overrun,
 }
 
-/// What a server has said too much of, which ends its connection. Cloning is cheap.
+/// What a server has said too much of, or read too little of, which ends its connection. Cloning is cheap.
 #[derive(Clone, Default)]
 pub struct Overrun(Arc<SetOnce<String>>);
 

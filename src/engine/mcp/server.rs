@@ -4,44 +4,30 @@
 //! in one step, at a pace that the host sets.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use rmcp::ClientHandler;
-use rmcp::handler::client::progress::ProgressDispatcher;
-use rmcp::model::{
-    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProtocolVersion, SubscriptionFilter, Tool,
-};
-use rmcp::service::{
-    ClientLifecycleMode, NotificationContext, Peer, RoleClient, RunningService, serve_client_with_lifecycle,
-};
-use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use tokio::sync::Notify;
+use rmcp::model::Tool;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wildmatch::WildMatch;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::base::manifest::Manifest;
-use crate::base::mcp_servers::{McpServer, Way};
+use crate::base::mcp_servers::McpServer;
 use crate::base::shutdown::Shutdown;
-use crate::engine::mcp::child::{self, Ward, Wish};
-use crate::engine::mcp::failure::{of_question, of_start};
-use crate::engine::mcp::http::HttpClient;
-use crate::engine::mcp::lines::Overrun;
-use crate::engine::mcp::ordered::Ordered;
-use crate::engine::mcp::tool::{Line, offered};
+use crate::engine::mcp::connection::{Connection, connect, listen};
+use crate::engine::mcp::list::listed;
+use crate::engine::mcp::question::Line;
+use crate::engine::mcp::tool::offered;
 use crate::engine::process::equipment::{Equipment, blocking};
 use crate::kernel::fault::{PluginError, Stage};
 use crate::kernel::registry::{Draft, Engine, Registry};
 
 /// From a start to the list of tools.
 const START_TIME: Duration = Duration::from_secs(30);
-/// So many tools a server may have, in so many pages.
-const TOOLS: usize = 10_000;
-const PAGES: usize = 1000;
 /// The rest between two lists: every client hears of a new one, and a server may say without end that it has one.
 const REST: Duration = Duration::from_secs(1);
 /// So many errors of its lists are recorded of one connection.
@@ -64,9 +50,9 @@ pub struct Place {
 
 /// Mounts servers, each in a task of its own, until the host stops. Returns at once, with what resolves for each when its
 /// first try is over. Needs a tokio runtime around the caller.
-pub fn mount(servers: &[McpServer], place: &Place) -> Vec<tokio::sync::oneshot::Receiver<()>> {
+pub fn mount(servers: &[McpServer], place: &Place) -> Vec<oneshot::Receiver<()>> {
     let start = |server: &McpServer| {
-        let (tried, ready) = tokio::sync::oneshot::channel();
+        let (tried, ready) = oneshot::channel();
         let life = Life { server: server.clone(), place: place.clone() };
         place.shutdown.spawn("mcp-server", life.live(tried));
         ready
@@ -83,19 +69,6 @@ struct Life {
     place: Place,
 }
 
-/// A server that is there.
-struct Connection {
-    /// Ends the connection when it is dropped.
-    service: RunningService<RoleClient, Ear>,
-    peer: Peer<RoleClient>,
-    /// Whether it tells of changes only those who ask for it.
-    must_listen: bool,
-    /// Dropped with the connection, which ends it.
-    _ward: Option<Ward>,
-    overrun: Overrun,
-    ear: Ear,
-}
-
 /// What has come of a connection's lists.
 #[derive(Default)]
 struct Done {
@@ -105,26 +78,8 @@ struct Done {
     told: HashSet<String>,
 }
 
-/// Hears what a server says unasked.
-#[derive(Clone, Default)]
-struct Ear {
-    progress: ProgressDispatcher,
-    list_changed: Arc<Notify>,
-}
-
-impl ClientHandler for Ear {
-    fn get_info(&self) -> ClientConfig {
-        let host = Implementation::new("plugbay", env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(ClientCapabilities::default(), host)
-    }
-
-    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.list_changed.notify_one();
-    }
-}
-
 impl Life {
-    async fn live(self, tried: tokio::sync::oneshot::Sender<()>) {
+    async fn live(self, tried: oneshot::Sender<()>) {
         let mut tried = Some(tried);
         let mut waits = waits();
         loop {
@@ -152,113 +107,74 @@ impl Life {
     }
 
     /// Connects and serves until the server goes away; why it did.
-    async fn serve_once(&self, tried: &mut Option<tokio::sync::oneshot::Sender<()>>) -> (Stage, Error) {
-        let late = || {
-            let message = format!("the MCP server gave no list of tools within {} s", START_TIME.as_secs());
-            Error::new(Kind::Timeout, message)
-        };
-        let connected = async {
-            self.check_name()?;
-            let connection = self.connect().await?;
-            let mut done = Done::default();
-            connection.overrun.or(self.commit(&connection.peer, &connection.ear, &mut done)).await?;
-            self.tell_unmatched(done.tools.as_deref().unwrap_or_default());
-            Ok((connection, done))
-        };
-        let (connection, mut done) = match timeout(START_TIME, connected).await.unwrap_or_else(|_| Err(late())) {
-            Ok(connected) => connected,
+    async fn serve_once(&self, tried: &mut Option<oneshot::Sender<()>>) -> (Stage, Error) {
+        let (connection, done) = match timeout(START_TIME, self.begin()).await.unwrap_or_else(|_| Err(late(""))) {
+            Ok(begun) => begun,
             Err(error) => return (Stage::Startup, error),
         };
         tracing::info!(plugin = self.server.name.as_str(), "the MCP server is there");
         tried.take().map(|tried| tried.send(()));
-        let Connection { service, peer, must_listen, ear, _ward, overrun } = connection;
-        let mut gone = std::pin::pin!(service.waiting());
-        let mut listening = std::pin::pin!(listen(&peer, &ear));
+        (Stage::Run, self.serve(connection, done).await)
+    }
+
+    async fn begin(&self) -> Result<(Connection, Done)> {
+        self.check_name()?;
+        let connection = connect(&self.server, &self.place.equipment).await?;
+        let mut done = Done::default();
+        connection.overrun.or(self.commit(&connection.line, &mut done)).await?;
+        self.tell_unmatched(done.tools.as_deref().unwrap_or_default());
+        Ok((connection, done))
+    }
+
+    /// Follows the list of a server until it goes away; why it did.
+    async fn serve(&self, connection: Connection, mut done: Done) -> Error {
+        let Connection { service, line, must_listen, ward: _ward, overrun } = connection;
+        let mut gone = pin!(service.waiting());
+        let mut listening = pin!(listen(&line));
         loop {
             let rested = Instant::now() + REST;
             // What is said during the rest is one change.
             let changed = async {
                 sleep_until(rested).await;
-                ear.list_changed.notified().await;
+                line.changed.notified().await;
             };
             tokio::select! {
                 () = changed => {}
                 () = &mut listening, if must_listen => continue,
-                error = overrun.told() => return (Stage::Run, error),
+                error = overrun.told() => return error,
                 _ = &mut gone => {
                     let gone = || Error::new(Kind::Upstream, "the MCP server has gone away; it is tried again");
-                    return (Stage::Run, overrun.error().unwrap_or_else(gone));
+                    return overrun.error().unwrap_or_else(gone);
                 }
             }
-            let committed = timeout(START_TIME, overrun.or(self.commit(&peer, &ear, &mut done))).await;
-            match committed.unwrap_or_else(|_| Err(late())) {
+            let committed = timeout(START_TIME, overrun.or(self.commit(&line, &mut done))).await;
+            match committed.unwrap_or_else(|_| Err(late("; those that it had before stay, and it is asked again"))) {
                 Ok(()) => {}
                 // What it offers now cannot be had; what it offered before serves on.
                 Err(error) if error.kind() == Kind::Conflict => self.record_once(&mut done.told, error),
-                Err(error) => return (Stage::Run, error),
-            }
-        }
-    }
-
-    /// Connects in the old era, and in the new one to a server that knows no other.
-    async fn connect(&self) -> Result<Connection> {
-        let old = self.connect_as(ClientLifecycleMode::Initialize).await;
-        let Err(refused) = old else { return old };
-        if refused.kind() != Kind::Upstream {
-            return Err(refused);
-        }
-        let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
-        self.connect_as(modern).await.map_err(|_| refused)
-    }
-
-    async fn connect_as(&self, lifecycle: ClientLifecycleMode) -> Result<Connection> {
-        let must_listen = !matches!(lifecycle, ClientLifecycleMode::Initialize);
-        let ear = Ear::default();
-        let (service, ward, overrun) = match &self.server.way {
-            Way::Command { program, arguments, environment, folder } => {
-                let wish = Wish { program, arguments, environment, folder };
-                let child = child::start(&self.server, &wish, &self.place.equipment).await?;
-                // What is too long ends what is read before this would leave it out without a word.
-                let transport = AsyncRwTransport::new(child.output, child.input).with_max_line_length(usize::MAX);
-                let transport = Ordered::new(transport, ear.progress.clone(), child.overrun.clone());
-                let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
-                let service = service.map_err(|error| child.overrun.error().unwrap_or_else(|| of_start(&error)))?;
-                (service, Some(child.ward), child.overrun)
-            }
-            Way::Http { url, headers } => {
-                let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
-                for (name, value) in headers {
-                    let bad = |error: &dyn std::fmt::Display| {
-                        Error::new(Kind::Invalid, format!("header {name:?} of the MCP server cannot be sent: {error}"))
-                    };
-                    let name = name.parse().map_err(|error: http::header::InvalidHeaderName| bad(&error))?;
-                    let value = value.parse().map_err(|error: http::header::InvalidHeaderValue| bad(&error))?;
-                    config.custom_headers.insert(name, value);
+                // It is there, and may be busy with its calls.
+                Err(error) if error.kind() == Kind::Timeout => {
+                    self.record_once(&mut done.told, error);
+                    line.changed.notify_one();
                 }
-                let transport = StreamableHttpClientTransport::with_client(HttpClient::new(url.scheme())?, config);
-                let overrun = Overrun::default();
-                let transport = Ordered::new(transport, ear.progress.clone(), overrun.clone());
-                let service = serve_client_with_lifecycle(ear.clone(), transport, lifecycle).await;
-                (service.map_err(|error| overrun.error().unwrap_or_else(|| of_start(&error)))?, None, overrun)
+                Err(error) => return error,
             }
-        };
-        Ok(Connection { peer: service.peer().clone(), service, must_listen, _ward: ward, overrun, ear })
+        }
     }
 
     /// Commits the tools that the server has now in place of those that it had, where they differ.
-    async fn commit(&self, peer: &Peer<RoleClient>, ear: &Ear, done: &mut Done) -> Result<()> {
-        let tools = listed(peer).await?;
+    async fn commit(&self, line: &Line, done: &mut Done) -> Result<()> {
+        let tools = listed(line).await?;
         if done.tools.as_ref() == Some(&tools) {
             return Ok(());
         }
-        let said = peer.peer_info().and_then(|said| said.server_info.clone());
+        let said = line.peer.peer_info().and_then(|said| said.server_info.clone());
         let (name, version) = said.as_ref().map_or((self.server.name.as_str(), "0.0.0"), |said| {
             (said.title.as_deref().unwrap_or(&said.name), said.version.as_str())
         });
         let manifest = Manifest::of_child(self.server.name.clone(), name, version, "an outside MCP server");
         let mut draft = Draft::new(manifest, self.source(), Engine::Mcp);
-        let line = Line { peer: peer.clone(), progress: ear.progress.clone(), shutdown: self.place.shutdown.clone() };
-        let server = self.server.clone();
+        let (server, line) = (self.server.clone(), line.clone());
         // Thousands of schemas take seconds.
         let drafted = blocking(move || {
             let add = |described| offered(&server, described, &line).and_then(|tool| draft.add_tool(tool));
@@ -338,38 +254,10 @@ impl Life {
     }
 }
 
-/// All tools of a server, page by page, as long as there are not too many.
-async fn listed(peer: &Peer<RoleClient>) -> Result<Vec<Tool>> {
-    let mut tools = Vec::new();
-    let mut cursor = None;
-    for _ in 0..PAGES {
-        let asked = PaginatedRequestParams::default().with_cursor(cursor);
-        let page = peer.list_tools(Some(asked)).await.map_err(|error| {
-            let why = of_question(&error);
-            Error::new(Kind::Upstream, format!("the MCP server gives no list of its tools: {}", why.message()))
-        })?;
-        tools.extend(page.tools);
-        cursor = page.next_cursor;
-        if tools.len() > TOOLS {
-            break;
-        }
-        if cursor.is_none() {
-            return Ok(tools);
-        }
-    }
-    let message = format!("the MCP server's list of tools has more than {TOOLS} tools or {PAGES} pages");
-    Err(Error::new(Kind::Upstream, message))
-}
-
-/// In the new era a server says that its list has changed to those who listen. Resolves never.
-async fn listen(peer: &Peer<RoleClient>, ear: &Ear) {
-    let wish = SubscriptionFilter::builder().tools_list_changed().build();
-    if let Ok(mut subscription) = peer.listen(wish).await {
-        while let Ok(Some(_)) = subscription.next().await {
-            ear.list_changed.notify_one();
-        }
-    }
-    std::future::pending::<()>().await;
+/// What is said of a list that does not come.
+fn late(and: &str) -> Error {
+    let seconds = START_TIME.as_secs();
+    Error::new(Kind::Timeout, format!("the MCP server gave no list of tools within {seconds} s{and}"))
 }
 
 fn waits() -> impl Iterator<Item = Duration> {

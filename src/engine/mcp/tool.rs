@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use rmcp::ServiceError;
-use rmcp::handler::client::progress::ProgressDispatcher;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ServerResult, Tool as Described,
+    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ErrorCode, ProgressNotificationParam,
+    ServerResult, Tool as Described,
 };
-use rmcp::service::{Peer, PeerRequestOptions, RequestHandle, RoleClient};
 use serde_json::Value;
 use wildmatch::WildMatch;
 
@@ -16,25 +15,14 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::mcp_servers::McpServer;
 use crate::base::name::ToolName;
-use crate::base::shutdown::Shutdown;
 use crate::engine::mcp::content;
 use crate::engine::mcp::failure::of_question;
+use crate::engine::mcp::question::{Line, Question};
 use crate::kernel::call::Progress;
 use crate::kernel::contribution::{Schema, Tool};
 use crate::kernel::gate::Admitted;
 use crate::kernel::handler::{Answer, ToolHandler};
 use crate::kernel::specifier::Template;
-
-/// The connection that calls go over. Cloning is cheap.
-#[derive(Clone)]
-pub struct Line {
-    /// The other side.
-    pub peer: Peer<RoleClient>,
-    /// Where its progress is dealt out.
-    pub progress: ProgressDispatcher,
-    /// What owns the tasks that say goodbye.
-    pub shutdown: Shutdown,
-}
 
 /// A tool as this host offers it.
 ///
@@ -94,27 +82,11 @@ impl ToolHandler for Outside {
 
 async fn ask(line: Line, params: CallToolRequestParams, progress: Option<Progress>) -> Result<CallToolResult> {
     let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-    let sent = line.peer.send_request_with_option(request, PeerRequestOptions::no_options()).await;
-    let mut asked = Asked { handle: Some(sent.map_err(|error| of_question(&error))?), shutdown: line.shutdown.clone() };
-    let answer = match (&mut asked.handle, progress) {
-        (None, _) => Err(ServiceError::UnexpectedResponse),
-        (Some(handle), None) => (&mut handle.rx).await.unwrap_or(Err(ServiceError::TransportClosed)),
-        (Some(handle), Some(progress)) => {
-            let mut reports = line.progress.subscribe(handle.progress_token.clone()).await;
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(report) = reports.next() => {
-                        let fraction = report.total.filter(|total| *total > 0.0).map_or(0.0, |total| report.progress / total);
-                        progress(fraction.clamp(0.0, 1.0), report.message.as_deref().unwrap_or_default());
-                    }
-                    answer = &mut handle.rx => break answer.unwrap_or(Err(ServiceError::TransportClosed)),
-                }
-            }
-        }
+    let answer = match Question::ask(&line, request).await {
+        Ok(question) => answered(question, &line, progress).await,
+        Err(error) => Err(error),
     };
-    asked.handle = None;
-    match answer.map_err(|error| of_question(&error))? {
+    match answer.map_err(|error| failed(&line, &error))? {
         ServerResult::CallToolResult(result) => Ok(result),
         ServerResult::InputRequiredResult(_) => Err(Error::new(
             Kind::Upstream,
@@ -124,18 +96,40 @@ async fn ask(line: Line, params: CallToolRequestParams, progress: Option<Progres
     }
 }
 
-/// A question under way. Dropped before its answer, it tells the server that nobody waits.
-struct Asked {
-    handle: Option<RequestHandle<RoleClient>>,
-    shutdown: Shutdown,
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle.take()
-            && tokio::runtime::Handle::try_current().is_ok()
-        {
-            self.shutdown.spawn("mcp-cancel", handle.cancel(Some("nobody waits for the result".to_owned())));
+/// Waits for the answer; what the server reports meanwhile goes to `progress`.
+async fn answered(
+    mut question: Question,
+    line: &Line,
+    progress: Option<Progress>,
+) -> std::result::Result<ServerResult, ServiceError> {
+    let Some(progress) = progress else { return question.answer().await };
+    let mut reports = line.progress.subscribe(question.token.clone()).await;
+    loop {
+        tokio::select! {
+            biased;
+            Some(report) = reports.next() => {
+                progress(fraction(&report), report.message.as_deref().unwrap_or_default());
+            }
+            answer = question.answer() => return answer,
         }
     }
+}
+
+/// How far a call is, from 0 to 1. Where nobody says how much there is in all, it grows with each report and never ends.
+fn fraction(report: &ProgressNotificationParam) -> f64 {
+    match report.total {
+        Some(total) if total > 0.0 => (report.progress / total).clamp(0.0, 1.0),
+        _ => 1.0 - 1.0 / (1.0 + report.progress.max(0.0)),
+    }
+}
+
+/// Why a call has no answer. A server that is not there, or does not know a tool that it has listed, is asked for its list:
+/// over HTTP nothing else tells that it has gone, or come back with other tools.
+fn failed(line: &Line, error: &ServiceError) -> Error {
+    let failure = of_question(error);
+    let is_unknown = matches!(error, ServiceError::McpError(error) if error.code == ErrorCode::INVALID_PARAMS);
+    if is_unknown || failure.kind() == Kind::Unavailable {
+        line.changed.notify_one();
+    }
+    failure
 }
