@@ -64,6 +64,11 @@ pub const LIMITS: &[Limit] = &[
         help: "bytes of a request's body to a plugin's server; 0 is no limit",
         slot: |to| Slot::Perhaps(&mut to.proxy_body_bytes),
     },
+    Limit {
+        name: "mcp_body_bytes",
+        help: "bytes of a message on /mcp that is no call in its plainest form",
+        slot: |to| Slot::Number(&mut to.mcp_body_bytes),
+    },
     Limit { name: "head_bytes", help: "bytes of a request's head", slot: |to| Slot::Number(&mut to.head_bytes) },
     Limit {
         name: "head_time_s",

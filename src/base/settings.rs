@@ -193,6 +193,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of the body of a request to a plugin's server, which passes as a stream; none means no limit.
     pub proxy_body_bytes: Option<usize>,
+    /// Bytes of a message of MCP that `rmcp` reads.
+    pub mcp_body_bytes: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// From the first byte of a head to its end.
@@ -268,6 +270,7 @@ impl Default for Limits {
         Self {
             body_bytes: 16 << 20,
             proxy_body_bytes: None,
+            mcp_body_bytes: 4 << 20,
             head_bytes: 64 << 10,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

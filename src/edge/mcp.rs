@@ -29,6 +29,7 @@ use crate::edge::caller::without_scope;
 use crate::edge::failure::Failure;
 use crate::edge::mcp_auth::{self, PATH};
 use crate::edge::mcp_handler::{Handler, named_in};
+use crate::edge::mcp_large::{Reader, is_large};
 use crate::edge::mcp_plain::{self, PlainCall};
 use crate::edge::mcp_sessions::Sessions;
 use crate::edge::parts::Parts;
@@ -46,35 +47,127 @@ struct Endpoint {
     sessions: Sessions,
     handler: Handler,
     service: StreamableHttpService<Handler, Sessions>,
+    reader: Reader,
 }
 
 impl Endpoint {
-    /// Answers a call in its plainest form; `None` leaves a request to `rmcp`.
-    async fn answer_plainly(&self, head: &Head, body: &Bytes, caller: &Caller) -> Option<Response> {
-        let call = PlainCall::read(&head.method, &head.headers, body)?;
+    /// Does something with a request; with a large one, where that holds up nobody else.
+    async fn look<T: Send + 'static>(&self, asked: Asked, work: fn(&Self, &Asked) -> T) -> Result<(Asked, T), Failure> {
+        if !is_large(&asked.body) {
+            let found = work(self, &asked);
+            return Ok((asked, found));
+        }
+        let endpoint = self.clone();
+        let look = move || {
+            let found = work(&endpoint, &asked);
+            (asked, found)
+        };
+        Ok(self.reader.read(look).await?)
+    }
+
+    /// Whether a request may be answered, and how.
+    ///
+    /// # Errors
+    /// Those of [`Sessions::check`].
+    fn first(&self, Asked { head, body, caller }: &Asked) -> Result<First, Error> {
+        if !caller.principal.has(Scope::Call) {
+            let error = without_scope(&caller.principal, Scope::Call);
+            let mut response = Failure::from(refuse(&self.parts, caller, body, error)).into_response();
+            if let Some(challenge) = mcp_auth::step_up(&self.parts.settings, &head.headers, caller.scheme) {
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
+            return Ok(First::Answered(response));
+        }
+        if let Some(number) = wide_integer(body) {
+            // As a number it would lose digits before anybody sees it.
+            let wide = || told(body, &refuse(&self.parts, caller, body, too_wide(number)));
+            return Ok(First::Answered(unread(&self.parts, caller, head, body).unwrap_or_else(wide)));
+        }
+        self.sessions.check(head, caller)?;
+        Ok(PlainCall::read(&head.method, &head.headers, body).map_or(First::Other, First::Plain))
+    }
+
+    /// Answers what is not handed to `rmcp`.
+    fn second(&self, Asked { head, body, caller }: &Asked) -> Option<Response> {
+        let limit = self.parts.settings.limits.mcp_body_bytes;
+        if body.len() > limit {
+            return Some(too_large(&self.parts, caller, body, limit));
+        }
+        if let Some(answer) = unread(&self.parts, caller, head, body) {
+            return Some(answer);
+        }
+        // What `rmcp` would hand on is not what the client wrote.
+        is_misread(body).then(|| told(body, &refuse(&self.parts, caller, body, misread())))
+    }
+
+    /// Answers a call in its plainest form; `None` leaves it to `rmcp`.
+    async fn answer_plainly(&self, call: PlainCall, caller: &Caller) -> Option<Response> {
         let id = call.id.clone();
         let message = mcp_plain::answer(id, self.handler.call_plainly(call, caller).await?);
         let mut response = Response::new(AxumBody::from(message));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Some(response)
     }
+
+    /// Hands a request to `rmcp`.
+    async fn pass_on(&self, Asked { head, body, caller }: Asked) -> Result<Response, Failure> {
+        let (is_get, is_delete) = (head.method == Method::GET, head.method == Method::DELETE);
+        let is_message = is_message(&head);
+        let request = Request::from_parts(head, AxumBody::from(body.clone()));
+        let mut response = if is_large(&body) {
+            let service = self.service.clone();
+            self.reader.begin(async move { service.handle(request).await }).await?
+        } else {
+            self.service.handle(request).await
+        };
+        if is_message && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // So `rmcp` says that it is JSON, but no message.
+            let error = Error::new(Kind::Invalid, "this is no message of JSON-RPC 2.0");
+            let id = if is_large(&body) { self.reader.read(move || id_of(&body)).await? } else { id_of(&body) };
+            return Ok(refusal(StatusCode::BAD_REQUEST, ErrorCode::INVALID_REQUEST, id, &error));
+        }
+        if is_delete && response.status() == StatusCode::ACCEPTED {
+            // The session is closed by now; clients take 202 for a failure.
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
+        let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        if !is_stream {
+            return Ok(response.map(AxumBody::new));
+        }
+        let shutdown = self.parts.shutdown.clone();
+        Ok(response.map(|body| AxumBody::new(Bounded { body, end: Box::pin(end_of(caller, is_get, shutdown)) })))
+    }
+}
+
+/// One request, whole.
+struct Asked {
+    head: Head,
+    body: Bytes,
+    caller: Caller,
+}
+
+/// What becomes of a request at the first look.
+enum First {
+    Answered(Response),
+    Plain(PlainCall),
+    Other,
 }
 
 /// The route of MCP. The gate in front has put the [`Caller`] into the request's extensions.
 pub fn router(parts: Parts) -> axum::Router {
-    let limits = &parts.settings.limits;
-    let sessions = Sessions::new(limits.mcp_sessions, limits.caller_mcp_sessions, parts.shutdown.clone());
+    let sessions = Sessions::new(&parts);
     let handler = Handler::new(&parts, sessions.clone());
     // `Host` and `Origin` were checked by the gate; the clock of a stop is ours as well.
     let config = StreamableHttpServerConfig::default()
         .disable_allowed_hosts()
         .disable_allowed_origins()
         .with_json_response(true)
-        .with_max_request_body_bytes(parts.settings.limits.body_bytes)
+        .with_max_request_body_bytes(parts.settings.limits.mcp_body_bytes)
         .with_cancellation_token(CancellationToken::new());
     let each = handler.clone();
     let service = StreamableHttpService::new(move || Ok(each.clone()), Arc::new(sessions.clone()), config);
-    axum::Router::new().route(PATH, any(answer)).with_state(Endpoint { parts, sessions, handler, service })
+    let endpoint = Endpoint { parts, sessions, handler, service, reader: Reader::default() };
+    axum::Router::new().route(PATH, any(answer)).with_state(endpoint)
 }
 
 /// Answers one request. A client that goes away drops the answer, which cancels the call.
@@ -86,49 +179,20 @@ async fn answer(
     routes::awake(&endpoint.parts)?;
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
-    if !caller.principal.has(Scope::Call) {
-        let error = without_scope(&caller.principal, Scope::Call);
-        let mut response = Failure::from(refuse(&endpoint.parts, &caller, &body, error)).into_response();
-        if let Some(challenge) = mcp_auth::step_up(&endpoint.parts.settings, &head.headers, caller.scheme) {
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    let (asked, first) = endpoint.look(Asked { head, body, caller }, Endpoint::first).await?;
+    match first? {
+        First::Answered(response) => return Ok(response),
+        First::Plain(call) => {
+            if let Some(response) = endpoint.answer_plainly(call, &asked.caller).await {
+                return Ok(response);
+            }
         }
-        return Ok(response);
+        First::Other => {}
     }
-    if let Some(number) = wide_integer(&body) {
-        // As a number it would lose digits before anybody sees it.
-        let wide = || told(&body, &refuse(&endpoint.parts, &caller, &body, too_wide(number)));
-        return Ok(unread(&endpoint.parts, &caller, &head, &body).unwrap_or_else(wide));
+    match endpoint.look(asked, Endpoint::second).await? {
+        (_, Some(response)) => Ok(response),
+        (asked, None) => endpoint.pass_on(asked).await,
     }
-    endpoint.sessions.check(&head.headers, &caller)?;
-    if let Some(answer) = endpoint.answer_plainly(&head, &body, &caller).await {
-        return Ok(answer);
-    }
-    if let Some(answer) = unread(&endpoint.parts, &caller, &head, &body) {
-        return Ok(answer);
-    }
-    if is_misread(&body) {
-        // What `rmcp` would hand on is not what the client wrote.
-        return Ok(told(&body, &refuse(&endpoint.parts, &caller, &body, misread())));
-    }
-    let (is_get, is_delete) = (head.method == Method::GET, head.method == Method::DELETE);
-    let is_message = is_message(&head);
-    let request = Request::from_parts(head, AxumBody::from(body.clone()));
-    let mut response = endpoint.service.handle(request).await;
-    if is_message && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        // So `rmcp` says that it is JSON, but no message.
-        let error = Error::new(Kind::Invalid, "this is no message of JSON-RPC 2.0");
-        return Ok(refusal(StatusCode::BAD_REQUEST, ErrorCode::INVALID_REQUEST, id_of(&body), &error));
-    }
-    if is_delete && response.status() == StatusCode::ACCEPTED {
-        // The session is closed by now; clients take 202 for a failure.
-        *response.status_mut() = StatusCode::NO_CONTENT;
-    }
-    let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
-    if !is_stream {
-        return Ok(response.map(AxumBody::new));
-    }
-    let shutdown = endpoint.parts.shutdown.clone();
-    Ok(response.map(|body| AxumBody::new(Bounded { body, end: Box::pin(end_of(caller, is_get, shutdown)) })))
 }
 
 /// Records a call that is not handed over, under the name that its message gives it; what the caller is told.
@@ -164,13 +228,7 @@ fn unread(parts: &Parts, caller: &Caller, head: &Head, body: &[u8]) -> Option<Re
     match read(body) {
         Err(error) => {
             let error = Error::new(Kind::Malformed, format!("the message cannot be read: {error}"));
-            let error = match serde_json::from_slice(body) {
-                Ok(Glimpse { method, params: Named { name: tool } }) if method == CALL => {
-                    let misfit = Misfit { door: Door::Mcp, principal: &caller.principal, tool: &tool };
-                    parts.toolbox.refuse(&misfit, error)
-                }
-                _ => error,
-            };
+            let error = refuse_unread(parts, caller, body, error);
             Some(refusal(StatusCode::BAD_REQUEST, ErrorCode::PARSE_ERROR, None, &error))
         }
         Ok(Value::Object(asked)) => {
@@ -187,7 +245,26 @@ fn unread(parts: &Parts, caller: &Caller, head: &Head, body: &[u8]) -> Option<Re
     }
 }
 
-/// What can be told of a call whose arguments are too deep to be read.
+/// Answers a message that is too large for `rmcp`, without reading it.
+fn too_large(parts: &Parts, caller: &Caller, body: &[u8], limit: usize) -> Response {
+    let found = body.len();
+    let message = format!("the message has {found} bytes, more than mcp_body_bytes lets it have: at most {limit}");
+    let error = refuse_unread(parts, caller, body, Error::new(Kind::TooLarge, message));
+    refusal(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::INVALID_REQUEST, None, &error)
+}
+
+/// Records a call whose arguments are not read; what the caller is told.
+fn refuse_unread(parts: &Parts, caller: &Caller, body: &[u8], error: Error) -> Error {
+    match serde_json::from_slice(body) {
+        Ok(Glimpse { method, params: Named { name: tool } }) if method == CALL => {
+            let misfit = Misfit { door: Door::Mcp, principal: &caller.principal, tool: &tool };
+            parts.toolbox.refuse(&misfit, error)
+        }
+        _ => error,
+    }
+}
+
+/// What can be told of a call whose arguments are not read.
 #[derive(serde::Deserialize)]
 struct Glimpse {
     method: String,

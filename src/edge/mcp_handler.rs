@@ -28,7 +28,7 @@ use crate::edge::mcp_plain::{PlainCall, takes_plain_calls};
 use crate::edge::mcp_progress::Reporter;
 use crate::edge::mcp_prompts;
 use crate::edge::mcp_reading::{self, no_prompt};
-use crate::edge::mcp_sessions::{Sessions, caller_of};
+use crate::edge::mcp_sessions::{self, Sessions, caller_of};
 use crate::edge::parts::Parts;
 use crate::kernel::approvals::Approval;
 use crate::kernel::call::{Arguments, Caller, Door, ToolCall};
@@ -237,19 +237,18 @@ impl Handler {
         }
     }
 
-    /// Waits for an outcome, but no longer than the client does, nor than its session lasts: `rmcp` gives the calls of a
-    /// session that is closed five seconds more.
+    /// Waits for an outcome, but no longer than the client does, nor than its session lasts: `rmcp` hears of both only when
+    /// it has sent what was before, and gives the calls of a session that is closed five seconds more.
     async fn until<T>(
         &self,
         context: &RequestContext<RoleServer>,
         outcome: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let session = self.shared.sessions.end_of(&context.extensions).unwrap_or_default();
         let why = tokio::select! {
             biased;
             outcome = outcome => return outcome,
             () = context.ct.cancelled() => "the call was cancelled",
-            () = session.cancelled() => "the call was cancelled: its MCP session was closed",
+            why = mcp_sessions::ended(&context.extensions) => why,
         };
         Err(Error::new(Kind::Cancelled, why))
     }
