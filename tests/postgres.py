@@ -55,7 +55,20 @@ class Postgres:
     @property
     def url(self) -> str:
         """What a host is given as ``--database``."""
-        return f"postgres://plugbay@localhost/postgres?host={quote(str(self._data), safe='')}"
+        return self.url_of("postgres")
+
+    def url_of(self, database: str, user: str = "plugbay") -> str:
+        """The same of another of its databases, or for another user."""
+        return f"postgres://{user}@localhost/{database}?host={quote(str(self._data), safe='')}"
+
+    def create(self, database: str, *words: str) -> str:
+        """Make another database: what a host is given for it."""
+        self._run("createdb", "-h", self._data, "-U", "plugbay", *words, database)
+        return self.url_of(database)
+
+    def sql(self, database: str, statements: str) -> str:
+        """Run statements, and give what the last one answers, a row a line."""
+        return self._run("psql", "-h", self._data, "-U", "plugbay", "-d", database, "-qAtc", statements)
 
     def start(self) -> None:
         """Start it; it takes connections when this returns."""
@@ -66,13 +79,17 @@ class Postgres:
         """Stop it: ``fast``, or ``immediate`` as a crash does."""
         self._run("pg_ctl", "-w", "-s", "-D", self._data, "-m", mode, "stop")
 
-    def _run(self, program: str, *words: str | Path) -> None:
+    def _run(self, program: str, *words: str | Path) -> str:
         command = [str(self._programs / program), *map(str, words)]
-        done = subprocess.run(
-            command, user=self._user, cwd=self._data, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{program}: {done.stderr}"
+        # Into a file: the server that is started keeps what it was given open.
+        with tempfile.TemporaryFile("w+") as said:
+            done = subprocess.run(
+                command, user=self._user, cwd=self._data, stdin=subprocess.DEVNULL, stdout=said,
+                stderr=subprocess.PIPE, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{program}: {done.stderr}"
+            said.seek(0)
+            return said.read().strip()
 
 
 def _reachable(folder: Path) -> bool:

@@ -95,7 +95,7 @@ def tables(home: Path) -> tuple[set[str], int | None]:
         return names, None if version is None else version.fetchone()[0]
 
 
-NEW = ({"plugbay_version", "plugbay_audit", "plugbay_audit_tool"}, 1)
+NEW = ({"plugbay_version", "plugbay_audit", "plugbay_audit_tool", "plugbay_audit_age"}, 2)
 
 
 def change_rules(client: httpx.Client, home: Path, number: int, expected: set[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,6 +12,7 @@ import click
 
 from plugbay import listing
 from plugbay._command import failures, host_to_ask, json_option, url_option
+from plugbay._shown import shown
 from plugbay.client import HostClient, open_client
 from plugbay.errors import UnavailableError
 
@@ -19,6 +21,9 @@ _PAGE = 1000
 
 _WAIT_S = 5
 """How long one answer may wait for news; shorter than the client's own patience."""
+
+_AGO = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _HEADS = ("TIME", "CALLER", "DOOR", "TOOL", "DECISION", "OUTCOME", "MS", "SPECIFIER")
 
@@ -35,6 +40,7 @@ def audit(tool: str | None, since: str | None, limit: int | None, follow: bool, 
 
     With --json one object with all, and with --follow one object a line.
     """
+    since = None if since is None else _moment(since)
     with failures(by_code=True):
         if not follow:
             with host_to_ask(url) as client:
@@ -49,7 +55,8 @@ def audit(tool: str | None, since: str | None, limit: int | None, follow: bool, 
             raise UnavailableError("there is no host to follow: start one with `plugbay serve`, or name one with --url")
         try:
             for record in _followed(running, tool, since, limit):
-                click.echo(json.dumps(record, ensure_ascii=False) if as_json else "  ".join(_cells(record)))
+                line = listing.as_json(record, indent=None) if as_json else shown("  ".join(_cells(record)))
+                click.echo(line)
         except KeyboardInterrupt:
             return
 
@@ -74,7 +81,7 @@ def simulate(last: str, url: str | None, as_json: bool) -> None:
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in told["verdicts"].items()) or "none"
     click.echo(f"{told['calls']} calls were decided; by the rules of now: {verdicts}")
     for why, number in told["unjudged"].items():
-        click.echo(f"{number} cannot be judged: {why}")
+        click.echo(f"{number} cannot be judged: {shown(why)}")
     heads = ("CALLS", "WAS", "NOW", "TOOL", "SPECIFIER", "BY")
     cells = (
         (row["calls"], row["was"], row["now"], row["tool"], row["specifier"] or "", row["rule"] or row["reason"])
@@ -82,6 +89,21 @@ def simulate(last: str, url: str | None, as_json: bool) -> None:
     )
     if told["changes"]:
         click.echo(listing.table(cells, heads))
+
+
+def _moment(text: str) -> str:
+    """A time, of how long ago it was: one moment for all pages, which a host would count from each anew.
+
+    Whatever else it is stays as it is, and the host says what is wrong with it.
+    """
+    ago = _AGO.fullmatch(text)
+    if ago is None:
+        return text
+    try:
+        moment = datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS_S[ago[2]])
+    except OverflowError:
+        return text
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _latest(client: HostClient, tool: str | None, since: str | None, limit: int | None) -> list[Mapping[str, Any]]:

@@ -19,7 +19,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::edge::answer::{json, kept};
 use crate::edge::failure::Failure;
 use crate::edge::parts::Parts;
-use crate::kernel::journal::{Order, Wish, microseconds};
+use crate::kernel::audit::Audit;
+use crate::kernel::journal::{Order, Wish};
 use crate::kernel::record::Record;
 use crate::kernel::replay::Replay;
 
@@ -27,6 +28,8 @@ use crate::kernel::replay::Replay;
 const LIMITS: (u32, u32) = (100, 1000);
 /// Changes that are told, those of the most calls.
 const CHANGES: usize = 200;
+/// How often records of other hosts are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 /// The longest that an answer waits for news.
 const WAIT_S: f64 = 30.0;
 
@@ -68,33 +71,41 @@ async fn list(State(parts): State<Parts>, asked: Result<Query<Asked>, QueryRejec
         return Err(Error::new(Kind::Invalid, message).into());
     }
     let since = asked.since.as_deref().map(|text| moment(text, OffsetDateTime::now_utc())).transpose()?;
-    let since = since.map(|time| microseconds(time) - 1);
     let audit = parts.toolbox.audit();
     let Some(after) = asked.after else {
         let order = Order::NewestFirst;
         // One more than wanted tells whether there is another page.
-        let wish = Wish { tool: asked.tool, after: since, before: asked.cursor, limit: limit + 1, order };
+        let wish = Wish { tool: asked.tool, since, before: asked.cursor, limit: limit + 1, order, after: None };
         let mut records = audit.read(&wish).await?;
         let more = records.len() > limit as usize;
         records.truncate(limit as usize);
         let next = records.last().filter(|_| more).map(|record| record.id);
         return Ok(json(StatusCode::OK, &Page { records: &records, next }));
     };
-    let after = after.max(since.unwrap_or(0));
-    let wish = Wish { tool: asked.tool, after: Some(after), before: None, limit, order: Order::OldestFirst };
-    let mut records = audit.read(&wish).await?;
+    let wish = Wish { tool: asked.tool, since, after: Some(after), before: None, limit, order: Order::OldestFirst };
     let wait = asked.wait_s.filter(|seconds| *seconds > 0.0).map_or(0.0, |seconds| seconds.min(WAIT_S));
-    let deadline = Instant::now() + Duration::from_secs_f64(wait);
-    let mut seen = after;
-    // What is new may be of another tool.
-    while records.is_empty()
-        && let Ok(Some(latest)) = timeout_at(deadline, audit.news(seen)).await
-    {
-        seen = latest;
-        records = audit.read(&wish).await?;
-    }
+    let (records, seen) = news(audit, &wish, Instant::now() + Duration::from_secs_f64(wait)).await?;
     let next = Some(records.last().map_or(seen, |record| record.id));
     Ok(json(StatusCode::OK, &Page { records: &records, next }))
+}
+
+/// The records of a wish, waiting for the first until `deadline`; and beyond which id there is nothing else.
+async fn news(audit: &Audit, wish: &Wish, deadline: Instant) -> Result<(Vec<Record>, i64)> {
+    let mut seen = wish.after.unwrap_or(0);
+    loop {
+        let records = audit.read(wish).await?;
+        let now = Instant::now();
+        if !records.is_empty() || now >= deadline {
+            return Ok((records, seen));
+        }
+        // What is new may be of another tool; and of what another host appends nobody tells.
+        let look = if audit.is_shared() { deadline.min(now + LOOK) } else { deadline };
+        match timeout_at(look, audit.news(seen)).await {
+            Ok(Some(latest)) => seen = latest,
+            Ok(None) => return Ok((records, seen)),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Which calls are judged again.
@@ -109,13 +120,13 @@ struct Span {
 /// "changes"}`.
 async fn simulate(State(parts): State<Parts>, asked: Result<Query<Span>, QueryRejection>) -> Result<Response, Failure> {
     let Query(Span { since }) = asked.map_err(|error| Error::new(Kind::Malformed, error.body_text()))?;
-    let after = Some(microseconds(moment(&since, OffsetDateTime::now_utc())?) - 1);
+    let since = Some(moment(&since, OffsetDateTime::now_utc())?);
     let (audit, gate) = (parts.toolbox.audit(), parts.toolbox.gate());
     let snapshot = parts.registry.snapshot();
     let mut replay = Replay::default();
     let mut before = None;
     loop {
-        let wish = Wish { after, before, limit: LIMITS.1, ..Wish::default() };
+        let wish = Wish { since, before, limit: LIMITS.1, ..Wish::default() };
         let records = audit.read(&wish).await?;
         let last = records.last().filter(|_| records.len() == LIMITS.1 as usize).map(|last| last.id);
         let (gate, snapshot) = (gate.clone(), snapshot.clone());

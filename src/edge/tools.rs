@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::LOCATION;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json as object;
@@ -19,6 +19,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::name::ToolName;
 use crate::edge::answer::{broken, json, named};
+use crate::edge::caller::called;
 use crate::edge::failure::{Failure, method_not_allowed};
 use crate::edge::parts::Parts;
 use crate::kernel::approvals::Approval;
@@ -151,15 +152,18 @@ async fn call(
     State(state): State<Tools>,
     Extension(caller): Extension<Caller>,
     name: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: axum::body::Body,
+    request: Request,
 ) -> Result<Response, Failure> {
-    let name = named(name)?;
-    let (tool, arguments) = read(&name, body).await.map_err(|error| {
-        state.toolbox.refuse(&Misfit { door: Door::Http, principal: &caller.principal, tool: &name }, error)
-    })?;
+    let (head, body) = request.into_parts();
+    let refuse = |tool: &str, error| {
+        state.toolbox.refuse(&Misfit { door: Door::Http, principal: &caller.principal, tool }, error)
+    };
+    // What is no UTF-8 names no tool, but it is a call all the same.
+    let name =
+        named(name).map_err(|error| refuse(&called(&Method::POST, head.uri.path()).unwrap_or_default(), error))?;
+    let (tool, arguments) = read(&name, body).await.map_err(|error| refuse(&name, error))?;
     let call = ToolCall { tool, arguments, principal: caller.principal, door: Door::Http, progress: None };
-    let most = longest_wait(&headers);
+    let most = longest_wait(&head.headers);
     match state.toolbox.run_patiently(call, &Patience { most, notice: None }).await? {
         Ended::Done(result) => Ok(json(StatusCode::OK, &Outcome { result })),
         Ended::Pending(approval) => Ok(accepted(&approval)),

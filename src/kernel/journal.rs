@@ -3,6 +3,7 @@
 //! An id is the time at which its record was appended, in microseconds since 1970, or one more than the last: ids grow,
 //! and an age is a range of ids. Only one appends at a time, also when several hosts share a server.
 
+use std::error::Error as _;
 use std::fmt::Write;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::base::error::Result;
-use crate::kernel::database::{Database, Dialect, on};
+use crate::kernel::database::{Database, Dialect, is_unfit, on};
 use crate::kernel::record::{Record, Text};
 
 /// Records of one statement. Each number of them is a statement that stays prepared, so there are not many.
@@ -59,6 +60,9 @@ const COLUMNS: [&str; 23] = [
 pub struct Wish {
     /// Only those of this tool.
     pub tool: Option<String>,
+    /// Only those of calls that were asked at that time or later. Ids do not say that: while the clock is behind the last
+    /// id they only count.
+    pub since: Option<OffsetDateTime>,
     /// Only those with a greater id.
     pub after: Option<i64>,
     /// Only those with a smaller id.
@@ -82,11 +86,24 @@ pub enum Order {
 /// Records that were let go.
 #[derive(Clone, Copy, Debug)]
 pub struct Gone {
-    /// What they took; none when another host was at it, too, so that nobody knows.
-    pub bytes: Option<i64>,
+    /// What they took.
+    pub bytes: i64,
     /// Whether there may be more to let go.
     pub more: bool,
 }
+
+/// How records are appended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Many by one statement.
+    Together,
+    /// The same, but where a statement fails its records by themselves, and those that are not taken without their texts.
+    Apart,
+}
+
+/// Which calls have changed nothing: what has no side effect, and what was refused or cancelled before it ran.
+const HARMLESS: &str = "(coalesce(side_effect, 0) = 0 OR outcome = 'refused' \
+                        OR (outcome = 'cancelled' AND coalesce(decision, '') NOT IN ('allowed', 'asked_allowed')))";
 
 /// The table of calls. Cloning is cheap.
 #[derive(Clone)]
@@ -101,17 +118,37 @@ impl Journal {
         Self { database, inserts: Arc::new([const { OnceLock::new() }; ROWS]) }
     }
 
+    /// Whether what is appended is lost; see [`Database::is_lost`].
+    pub fn is_lost(&self) -> bool {
+        self.database.is_lost()
+    }
+
+    /// Whether the database was found to be damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.database.is_damaged()
+    }
+
     /// Closes the database.
     pub async fn close(&self) {
         self.database.close().await;
     }
 
-    /// Appends records, all or none, and gives them their ids. When this returns they are on the disk.
+    /// Appends records, all or none, and gives them their ids. When this returns they are on the disk. A record that the
+    /// database does not take, for whatever is in its texts, is appended without them: it must not hold up all others.
     ///
     /// # Errors
     /// `Unavailable`: the database failed. Whether it has the records is then not known; the same records may be given
     /// again, and are not appended twice.
     pub async fn append(&self, records: &mut [Record]) -> Result<()> {
+        let appended = self.append_as(records, Care::Together).await;
+        let source = appended.as_ref().err().and_then(|error| error.source());
+        if source.and_then(|source| source.downcast_ref()).is_some_and(is_unfit) {
+            return self.append_as(records, Care::Apart).await;
+        }
+        appended
+    }
+
+    async fn append_as(&self, records: &mut [Record], care: Care) -> Result<()> {
         on!(self.database, |pool| {
             let mut connection = self.within(pool.acquire()).await?;
             let appended = async {
@@ -131,10 +168,18 @@ impl Journal {
                 for (id, record) in (first..).zip(records.iter_mut()) {
                     record.id = id;
                 }
-                for rows in records.chunks(ROWS) {
-                    let insert = sqlx::query::<Db>(AssertSqlSafe(self.insert::<Db>(rows.len())));
-                    let insert = rows.iter().fold(insert, |insert, row| bound!(insert, row));
-                    insert.execute(&mut *connection).await?;
+                for rows in records.chunks_mut(ROWS) {
+                    if care == Care::Together {
+                        inserted!(self, connection, rows)?;
+                        continue;
+                    }
+                    let one_by_one = if attempted!(self, connection, rows) { &mut [] } else { rows };
+                    for row in one_by_one.chunks_mut(1) {
+                        if !attempted!(self, connection, row) {
+                            row.iter_mut().for_each(Record::strip);
+                            inserted!(self, connection, row)?;
+                        }
+                    }
                 }
                 sqlx::query::<Db>("COMMIT").execute(&mut *connection).await.map(drop)
             };
@@ -157,15 +202,18 @@ impl Journal {
     /// `Unavailable`: the database failed.
     pub async fn read(&self, wish: &Wish) -> Result<Vec<Record>> {
         let columns = COLUMNS[..COLUMNS.len() - 1].join(", ");
-        let tool = if wish.tool.is_some() { " AND tool = $4" } else { "" };
+        let tool = if wish.tool.is_some() { " AND tool = $5" } else { "" };
         let order = if wish.order == Order::NewestFirst { "DESC" } else { "ASC" };
-        let text =
-            format!("SELECT {columns} FROM plugbay_audit WHERE id > $1 AND id < $2{tool} ORDER BY id {order} LIMIT $3");
-        let (after, before) = (wish.after.unwrap_or(0), wish.before.unwrap_or(i64::MAX));
+        // The sign keeps the order that of the ids, of which the time is none: a page is a range of them.
+        let range = "id > $1 AND id < $2 AND +time >= $3";
+        let text = format!("SELECT {columns} FROM plugbay_audit WHERE {range}{tool} ORDER BY id {order} LIMIT $4");
+        let since = wish.since.map_or(i64::MIN, microseconds);
+        let (after, before) =
+            (wish.after.unwrap_or(0).max(since - i64::from(since > 0)), wish.before.unwrap_or(i64::MAX));
         let read = async {
             on!(self.database, |pool| {
                 let mut query = sqlx::query::<Db>(AssertSqlSafe(text));
-                query = query.bind(after).bind(before).bind(i64::from(wish.limit));
+                query = query.bind(after).bind(before).bind(since).bind(i64::from(wish.limit));
                 if let Some(tool) = &wish.tool {
                     query = query.bind(tool);
                 }
@@ -185,39 +233,32 @@ impl Journal {
         self.within(async { on!(self.database, |pool| sqlx::query_scalar::<Db, i64>(sum).fetch_one(pool).await) }).await
     }
 
-    /// Lets go of records that were appended before `oldest`; when there are none, of the oldest that together take about
-    /// `excess` bytes, first of those of calls without a side effect. Not of all at once.
+    /// Lets go of records of calls that were asked before `oldest`; when there are none, of the oldest that together take
+    /// about `excess` bytes, first of those of calls that have changed nothing. Not of all at once.
     ///
     /// # Errors
     /// `Unavailable`: the database failed.
     pub async fn let_go(&self, oldest: OffsetDateTime, excess: i64) -> Result<Gone> {
-        let everyone = "id > 0";
-        // Who may call what changes nothing cannot push out what was changed.
-        let wishes = [
-            (everyone, microseconds(oldest), 0),
-            ("coalesce(side_effect, 0) = 0", i64::MIN, excess),
-            (everyone, i64::MIN, excess),
-        ];
+        // Who may call what changes nothing, or is always refused, cannot push out what was changed.
+        let wishes =
+            [("true", microseconds(oldest), i64::MAX), (HARMLESS, i64::MAX, excess), ("true", i64::MAX, excess)];
         let gone = async {
             on!(self.database, |pool| {
-                for (whose, oldest, excess) in wishes {
+                for (whose, before, excess) in wishes.into_iter().filter(|(.., excess)| *excess > 0) {
                     // The oldest whose bytes, added up, are still less than what is too much; and the one after them.
-                    let chosen = format!(
-                        "SELECT id, added, number FROM \
-                         (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY id) AS BIGINT) AS added, \
-                         row_number() OVER (ORDER BY id) AS number FROM \
-                         (SELECT id, bytes FROM plugbay_audit WHERE {whose} ORDER BY id LIMIT $1) AS oldest) AS added \
-                         WHERE id < $2 OR added - bytes < $3 ORDER BY id DESC LIMIT 1"
+                    let delete = format!(
+                        "DELETE FROM plugbay_audit WHERE id IN (SELECT id FROM \
+                         (SELECT id, bytes, CAST(sum(bytes) OVER (ORDER BY time, id) AS BIGINT) AS added FROM \
+                         (SELECT id, time, bytes FROM plugbay_audit WHERE time < $1 AND {whose} ORDER BY time LIMIT $2) \
+                         AS oldest) AS added WHERE added - bytes < $3) RETURNING bytes"
                     );
-                    let query = sqlx::query_as::<Db, (i64, i64, i64)>(AssertSqlSafe(chosen));
-                    let query = query.bind(LET_GO).bind(oldest).bind(excess);
-                    let Some((last, bytes, number)) = query.fetch_optional(pool).await? else { continue };
-                    let delete = format!("DELETE FROM plugbay_audit WHERE id <= $1 AND {whose}");
-                    let gone = sqlx::query::<Db>(AssertSqlSafe(delete)).bind(last).execute(pool).await?.rows_affected();
-                    let bytes = (gone == number as u64).then_some(bytes);
-                    return Ok(Gone { bytes, more: number >= LET_GO });
+                    let query = sqlx::query_scalar::<Db, i64>(AssertSqlSafe(delete));
+                    let gone = query.bind(before).bind(LET_GO).bind(excess).fetch_all(pool).await?;
+                    if !gone.is_empty() {
+                        return Ok(Gone { bytes: gone.iter().sum(), more: gone.len() as i64 >= LET_GO });
+                    }
                 }
-                Ok(Gone { bytes: Some(0), more: false })
+                Ok(Gone { bytes: 0, more: false })
             })
         };
         self.within(gone).await
@@ -280,6 +321,33 @@ macro_rules! bound {
     }};
 }
 use bound;
+
+/// What comes of appending some records by one statement.
+macro_rules! inserted {
+    ($journal:expr, $connection:expr, $rows:expr) => {{
+        let insert = sqlx::query::<Db>(AssertSqlSafe($journal.insert::<Db>($rows.len())));
+        let insert = $rows.iter().fold(insert, |insert, row| bound!(insert, row));
+        insert.execute(&mut *$connection).await
+    }};
+}
+use inserted;
+
+/// Appends some records by one statement, and takes it back where the database does not take them. Whether it did.
+macro_rules! attempted {
+    ($journal:expr, $connection:expr, $rows:expr) => {{
+        sqlx::query::<Db>("SAVEPOINT attempt").execute(&mut *$connection).await?;
+        let inserted = inserted!($journal, $connection, $rows);
+        let taken = !inserted.as_ref().is_err_and(is_unfit);
+        if taken {
+            inserted?;
+        } else {
+            sqlx::query::<Db>("ROLLBACK TO SAVEPOINT attempt").execute(&mut *$connection).await?;
+        }
+        sqlx::query::<Db>("RELEASE SAVEPOINT attempt").execute(&mut *$connection).await?;
+        taken
+    }};
+}
+use attempted;
 
 /// A record from a row of either database.
 macro_rules! record {

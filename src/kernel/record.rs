@@ -9,6 +9,9 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+/// Characters of a name whose record a database did not take.
+const PLAIN: usize = 64;
+
 /// A word or a text of a record, without NUL, which PostgreSQL does not take. Cloning is cheap.
 #[derive(Clone)]
 pub enum Text {
@@ -27,6 +30,12 @@ impl Text {
     /// The same of a text that may be shared.
     pub fn sharing(text: &Arc<str>) -> Self {
         if text.contains('\0') { Self::of(text) } else { Self::Shared(text.clone()) }
+    }
+
+    /// Its beginning, with `?` for all but the letters, digits and signs of ASCII.
+    fn plain(&self) -> Self {
+        let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+        Self::Shared(self.chars().map(plain).take(PLAIN).collect::<String>().into())
     }
 
     /// The text as a database takes it without a copy.
@@ -149,6 +158,16 @@ impl Record {
             duration_us: 0,
             outcome: "refused".into(),
             code: None,
+        }
+    }
+
+    /// Takes out what others have written: a database did not take it. What is left of names is what every database does.
+    pub fn strip(&mut self) {
+        (self.specifier, self.arguments, self.rule) = (None, None, None);
+        self.principal = self.principal.plain();
+        self.tool = self.tool.plain();
+        for name in [&mut self.plugin, &mut self.version, &mut self.approval, &mut self.answered_by] {
+            *name = name.as_ref().map(Text::plain);
         }
     }
 

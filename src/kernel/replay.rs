@@ -11,11 +11,21 @@ use serde_json::Value;
 
 use crate::kernel::fingerprint::Fingerprint;
 use crate::kernel::gate::Gate;
-use crate::kernel::judge::{Subject, Verdict};
+use crate::kernel::judge::{Reason, Subject, Verdict};
 use crate::kernel::readable::Readable;
 use crate::kernel::record::Record;
 use crate::kernel::registry::Snapshot;
 use crate::kernel::specifier::{Specifier, Template};
+
+/// Why a person is asked, beside an ask rule.
+const ASKING: [Reason; 6] = [
+    Reason::Unspoken,
+    Reason::Changed,
+    Reason::Unclear,
+    Reason::Unreadable,
+    Reason::TooManyCalls,
+    Reason::TooManyFailures,
+];
 
 /// Calls that would now be decided otherwise, alike in tool, specifier and decisions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,7 +60,7 @@ pub struct Replay {
 impl Replay {
     /// Judges one more call.
     pub fn add(&mut self, gate: &Gate, snapshot: &Snapshot, record: &Record) {
-        let Some(was) = record.decision.as_deref().and_then(verdict_of) else { return };
+        let Some(was) = verdict_of(record) else { return };
         // What the caller's token lacked is no matter of rules.
         if record.reason.as_deref() == Some("scope") {
             return;
@@ -77,13 +87,22 @@ impl Replay {
 }
 
 /// What was decided, as a verdict; none for a call that was never decided.
-fn verdict_of(decision: &str) -> Option<&'static str> {
-    match decision {
+fn verdict_of(record: &Record) -> Option<&'static str> {
+    match record.decision.as_deref()? {
         "allowed" => Some("allow"),
+        "denied" if was_asked(record) => Some("ask"),
         "denied" => Some("deny"),
-        _ if decision.starts_with("asked_") => Some("ask"),
+        decision if decision.starts_with("asked_") => Some("ask"),
         _ => None,
     }
+}
+
+/// Whether a person was to be asked about a call that is denied: there was no room for another that waits, or its caller's
+/// token was taken back meanwhile.
+fn was_asked(record: &Record) -> bool {
+    let is = |reason: Reason| record.reason.as_deref() == Some(reason.as_str());
+    let by_ask_rule = || record.rule.as_deref().is_some_and(|rule| rule.starts_with("ask "));
+    ASKING.into_iter().any(is) || (is(Reason::Rule) && by_ask_rule())
 }
 
 fn judge(gate: &Gate, snapshot: &Snapshot, record: &Record, was: &'static str) -> Result<Change, &'static str> {

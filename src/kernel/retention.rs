@@ -21,7 +21,7 @@ pub struct Retention {
     since: usize,
     /// When it is time, however few there are.
     due_at: Instant,
-    /// What all records take; none when they must be counted, which takes a look at each.
+    /// What all records take; none when they must be counted.
     bytes: Option<i64>,
 }
 
@@ -58,7 +58,7 @@ impl Retention {
         let now = Instant::now();
         if self.due_at <= now {
             self.due_at = now + TIMES.1;
-            // Other hosts may have appended to the same table.
+            // Other hosts may have appended to the same table, or have let go.
             self.bytes = None;
         }
         let (days, most) = (u64::from(self.keeping.days), i64::from(self.keeping.mib) << 20);
@@ -69,9 +69,9 @@ impl Retention {
         };
         let oldest = OffsetDateTime::now_utc() - Duration::from_secs(days * 86_400);
         let gone = journal.let_go(oldest, bytes - most).await?;
-        self.bytes = gone.bytes.map(|gone| bytes - gone);
+        self.bytes = Some(bytes - gone.bytes);
         // What was let go for its age, or of one kind, may not have been enough.
-        let more = gone.more || (gone.bytes != Some(0) && self.bytes.is_none_or(|bytes| bytes > most));
+        let more = gone.more || (gone.bytes != 0 && bytes - gone.bytes > most);
         if more {
             self.since = RECORDS;
         }

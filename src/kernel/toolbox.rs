@@ -10,10 +10,11 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::json::Json;
 use crate::base::settings::Limits;
 use crate::kernel::approvals::Approval;
-use crate::kernel::audit::{Audit, Entry, Proof};
+use crate::kernel::audit::Audit;
 use crate::kernel::auth::{Principal, Scope};
 use crate::kernel::call::{Door, ToolCall};
 use crate::kernel::contribution::Tool;
+use crate::kernel::entry::{Entry, Proof};
 use crate::kernel::gate::{Admitted, Facts, Gate, Notice, Patience};
 use crate::kernel::guarded::Guarded;
 use crate::kernel::noted::{note_call, note_decision, note_no_scope};
@@ -147,8 +148,7 @@ impl Toolbox {
         let outcome = until_revoked(&principal, self.find_and_run(call, patience, &mut course)).await;
         match outcome {
             Some(outcome) => self.end(course, outcome).await,
-            // Dropping its place in the log says that it was cancelled.
-            None => Err(taken_back(&principal)),
+            None => self.break_off(course, &principal).await,
         }
     }
 
@@ -161,7 +161,7 @@ impl Toolbox {
         let principal = wish.call.principal.clone();
         match until_revoked(&principal, self.find_and_read(wish, patience, &mut course)).await {
             Some(outcome) => self.end(course, outcome).await,
-            None => Err(taken_back(&principal)),
+            None => self.break_off(course, &principal).await,
         }
     }
 
@@ -208,6 +208,18 @@ impl Toolbox {
             self.tally.failures.fetch_add(1, Ordering::Relaxed);
         }
         outcome
+    }
+
+    /// Ends a call whose caller's token was taken back. It is answered, and what it may have changed is on the disk then.
+    async fn break_off(&self, mut course: Course, principal: &Principal) -> Result<Ended> {
+        self.tally.failures.fetch_add(1, Ordering::Relaxed);
+        course.entry.note_cancelled();
+        let ran = course.proof == Proof::OnDisk;
+        course.entry.close(course.proof).await?;
+        let had = if ran { "; it had begun to run, and may have changed what it was to change" } else { "" };
+        let message =
+            format!("the token of {} was taken back, or has expired, while the call ran{had}", principal.name());
+        Err(Error::new(Kind::Unauthenticated, message))
     }
 
     async fn find_and_run(&self, call: ToolCall, patience: &Patience, course: &mut Course) -> Result<Ended> {
@@ -394,11 +406,6 @@ async fn until_revoked<T>(principal: &Principal, work: impl Future<Output = T>) 
         outcome = work => Some(outcome),
         () = principal.revoked() => None,
     }
-}
-
-fn taken_back(principal: &Principal) -> Error {
-    let message = format!("the token of {} was taken back, or has expired, while the call ran", principal.name());
-    Error::new(Kind::Unauthenticated, message)
 }
 
 /// Says that a principal may call; the record says why not.

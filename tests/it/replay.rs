@@ -98,3 +98,18 @@ async fn arguments_that_mean_something_else_now_are_not_judged() {
     assert_eq!((&told["calls"], &told["verdicts"]), (&json!(2), &json!({ "allow": 1 })), "{told}");
     assert_eq!(told["unjudged"], json!({ "its arguments mean something else now": 1 }));
 }
+
+#[tokio::test]
+async fn a_call_that_there_was_no_room_to_ask_about_was_asked_about() {
+    let stand = stand(|settings| {
+        settings.limits.approvals = 1;
+        settings.permissions.ask = rules(&["say(secret)"]);
+    });
+    assert_eq!(call(&stand, "write", "~/x").await, "202");
+    assert_eq!(call(&stand, "write", "~/y").await, "503", "nothing speaks of it");
+    assert_eq!(call(&stand, "say", "secret").await, "503", "a rule asks");
+    assert_eq!(call(&stand, "run", "bash x").await, "403");
+    let told = simulated(&stand).await;
+    assert_eq!((&told["changes"], &told["calls"]), (&json!([]), &json!(4)), "{told}");
+    assert_eq!(told["verdicts"], json!({ "ask": 3, "deny": 1 }));
+}
