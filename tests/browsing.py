@@ -34,12 +34,14 @@ class Seen(NamedTuple):
 class Browser:
     """One browser with a profile of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: str = "") -> None:
+        """``names``: where names of hosts lead, as Chromium's ``--host-resolver-rules`` takes it."""
         packages = SCRIPT.parent / "node_modules" / "puppeteer-core"
         assert packages.is_dir(), "the browser is not installed: `make test` does it, see the Makefile's node.stamp"
         # The bundled one unpacks itself there.
         self._folder = tempfile.TemporaryDirectory()
         environment = {"PATH": os.environ["PATH"], "HOME": self._folder.name, "TMPDIR": self._folder.name}
+        environment["NAMES"] = names
         if (sys.platform, platform.machine()) != ("linux", "x86_64"):
             chrome = shutil.which("chromium") or shutil.which("google-chrome")
             assert chrome is not None, "Chromium is missing: install it so that `chromium` is on the PATH"

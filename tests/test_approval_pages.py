@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from approving import ALWAYS, DENY, ONCE, Agent, link, offer, sign_in
 from browsing import Browser
 from credentials import added
-from kit import PATIENCE_S, made
+from kit import made
 from served import Served, write_plugin
 
-from plugbay import AgentTool, PluginHost
 from plugbay.testing import RunningHost, running_host
-
-PATH = {"path": {"type": "string"}, "pin": {"type": "string", "writeOnly": True}}
-
-ONCE = 'button[value="once"]'
-ALWAYS = 'button[value="always"]'
-DENY = 'button[value="deny"]'
-
-
-def offer(host: PluginHost) -> None:
-    def write(args: dict[str, Any]) -> str:
-        return f"wrote {args['path']}"
-
-    template = "{path}"
-    host.add_agent_tool(
-        AgentTool("files.write", "Write a file.", write, PATH, side_effect=True, specifier_template=template)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -48,40 +28,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 def browser() -> Iterator[Browser]:
     with Browser() as browser:
         yield browser
-
-
-class Agent:
-    """A program with a token of its own, which asks and comes back."""
-
-    def __init__(self, host: RunningHost, name: str) -> None:
-        self._host = host
-        self.token = added(host, name, "call")
-
-    def ask(self, **arguments: str) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.token}", "Prefer": "respond-async"}
-        return self._host.http.post("/api/host/tools/files.write", json=arguments, headers=headers)
-
-    def waits(self, **arguments: str) -> dict[str, Any]:
-        answer = self.ask(**arguments)
-        assert answer.status_code == 202, answer.text
-        approval: dict[str, Any] = answer.json()["approval"]
-        return approval
-
-
-def link(host: RunningHost | Served, token: str | None = None, *page: str) -> str:
-    """What `plugbay sign-in` prints."""
-    environment = {**os.environ, "PLUGBAY_HOME": str(host.home)}
-    if token is not None:
-        environment["PLUGBAY_TOKEN"] = token
-    words = [sys.executable, "-m", "plugbay", "sign-in", *page]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def sign_in(host: RunningHost | Served, browser: Browser, token: str | None = None) -> None:
-    seen = browser.go(link(host, token))
-    assert (seen.status, seen.url) == (200, f"{host.url}/")
 
 
 def test_a_call_is_read_and_let_through_once(host: RunningHost, browser: Browser) -> None:
@@ -158,7 +104,10 @@ def test_a_stranger_is_told_how_to_sign_in_and_nothing_else(host: RunningHost) -
         assert "/very/private" in seen.text
 
 
-@pytest.mark.parametrize("to", ["//elsewhere.example/", "https://elsewhere.example/", "/\\elsewhere.example", "/approvals/../x", ""])
+ELSEWHERE = ["//elsewhere.example/", "https://elsewhere.example/", "/\\elsewhere.example", "/approvals/../x", ""]
+
+
+@pytest.mark.parametrize("to", ELSEWHERE)
 def test_a_sign_in_link_leads_to_a_page_of_this_host_only(host: RunningHost, to: str) -> None:
     answer = httpx.get(link(host), params={"to": to})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")

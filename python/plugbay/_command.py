@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from plugbay._shown import shown
 from plugbay.client import HostClient, open_client
 from plugbay.errors import ConflictError, InvalidError, PlugbayError
 
@@ -21,13 +22,18 @@ url_option = click.option("--url", metavar="URL", help="The host to ask; else th
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def tell(message: str) -> None:
+    """Say on standard error what went wrong. Others have written parts of it: only the ends of its lines stay."""
+    click.echo("\n".join(map(shown, message.split("\n"))), err=True)
+
+
 @contextmanager
 def failures(*, by_code: bool = False) -> Iterator[None]:
     """Turn a failure into a line on standard error and an exit code."""
     try:
         yield
     except PlugbayError as error:
-        click.echo(f"plugbay: {error.message}", err=True)
+        tell(f"plugbay: {error.message}")
         if isinstance(error, ConflictError) and not by_code:
             sys.exit(OCCUPIED)
         misused = error.code in _MISUSES if by_code else isinstance(error, InvalidError)

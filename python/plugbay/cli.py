@@ -265,7 +265,7 @@ def call(
             with _offline.host(_flags(given)) as host:
                 _offline.tell()
                 result = _call_here(host, name, whole(listing.tools_here()))
-    _say(json.dumps(result, ensure_ascii=False))
+    _say(listing.as_json(result, indent=None))
 
 
 @main.command()

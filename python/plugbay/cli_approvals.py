@@ -6,13 +6,15 @@ import io
 import json
 import select
 import sys
+import termios
 import time
 from typing import Any
 
 import click
 
 from plugbay import listing
-from plugbay._command import failures, json_option, url_option
+from plugbay._command import failures, json_option, tell, url_option
+from plugbay._shown import shown
 from plugbay.client import HostClient, open_client
 from plugbay.errors import ConflictError, NotFoundError, PlugbayError, UnavailableError
 
@@ -89,7 +91,7 @@ def _watch(client: HostClient) -> None:
         try:
             _decide(client, approval)
         except (ConflictError, NotFoundError) as error:
-            click.echo(error.message, err=True)
+            tell(error.message)
 
 
 def _is_over() -> bool:
@@ -102,30 +104,44 @@ def _is_over() -> bool:
 def _decide(client: HostClient, approval: Row) -> None:
     choices = "y, n, always, skip" if approval["rules"] else "y, n, skip"
     while True:
-        word = click.prompt(f"run it? ({choices})", prompt_suffix=" ", err=True).strip().lower()
+        word = _asked(f"run it? ({choices})", prompt_suffix=" ").strip().lower()
         try:
             if word in ("s", "skip"):
                 return
             if word in ("y", "yes", "once"):
                 answered = _answer(client, approval, "once", [], None)
             elif word in ("n", "no", "deny"):
-                reason = click.prompt("why, for the caller (or nothing)", default="", show_default=False, err=True)
+                reason = _asked("why, for the caller (or nothing)", default="", show_default=False)
                 answered = _answer(client, approval, "deny", [], reason or None)
             elif word in ("a", "always") and approval["rules"]:
-                shown = " ".join(approval["rules"]) if len(approval["rules"]) == 1 else None
-                text = click.prompt("rule", default=shown, err=True) if shown else None
-                answered = _answer(client, approval, "always", [text] if text else [], None)
+                answered = _answer(client, approval, "always", _rules(approval), None)
             else:
                 continue
         except (ConflictError, NotFoundError):
             raise
         except PlugbayError as error:
-            click.echo(error.message, err=True)
+            tell(error.message)
             if error.code == "denied":
                 return
             continue
         click.echo(f"{answered['state']}: {_title(answered)}")
         return
+
+
+def _rules(approval: Row) -> list[str]:
+    """The one rule that would be kept, as the person edits it; several stay as they are."""
+    if len(approval["rules"]) != 1:
+        return []
+    (rule,) = approval["rules"]
+    return [_asked(f"rule [{shown(rule)}]", default=rule, show_default=False)]
+
+
+def _asked(question: str, **how: Any) -> str:
+    """What a person says to a question. What was typed before it was there is no answer to it."""
+    if sys.stdin.isatty():
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    said: str = click.prompt(question, err=True, **how)
+    return said
 
 
 def _answer(client: HostClient, approval: Row, decision: str, rules: list[str], reason: str | None) -> Row:
@@ -150,10 +166,9 @@ def describe(approval: Row) -> str:
         lines.append("  its description has changed since it was allowed")
     lines += [f"  always would keep {rule}" for rule in approval["rules"]]
     lines.append(f"  lapses {approval['lapses']}, id {approval['id']}")
-    # What a caller sends must not move the cursor.
-    return "\n".join("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in lines)
+    return "\n".join(map(shown, lines))
 
 
 def _title(approval: Row) -> str:
     specifier = approval["specifier"]
-    return approval["tool"] if specifier is None else f"{approval['tool']}({specifier})"
+    return shown(approval["tool"] if specifier is None else f"{approval['tool']}({specifier})")

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from plugbay import _core
 from plugbay._registry import registry
+from plugbay._shown import shown, shown_in_json
 from plugbay.client import HostClient
 from plugbay.fastapi import routes_of
 
@@ -154,10 +155,10 @@ def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> str:
     )
 
 
-def as_json(value: Any) -> str:
+def as_json(value: Any, indent: int | None = 2) -> str:
     """A value as JSON for a program or a curious person."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return shown_in_json(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None or value == "" else " ".join(str(value).split())
+    return "-" if value is None or value == "" else shown(" ".join(str(value).split()))

@@ -18,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::edge::answer::{kept, named, whole};
-use crate::edge::page::{failed, page, text, with_forms};
+use crate::edge::page::{SIGN_OUT_FORM, failed, text, with_forms};
 use crate::edge::parts::Parts;
 use crate::kernel::approvals::{Approval, State as Stands};
 use crate::kernel::auth::{Principal, Scope};
@@ -47,7 +47,8 @@ async fn list(State(parts): State<Parts>, Extension(caller): Extension<Caller>) 
         body.push_str("<p>None waits now.</p>\n");
     }
     body.push_str("<p><a href=\"/approvals\">look again</a></p>\n");
-    page(StatusCode::OK, "Calls that wait for a person", &body)
+    body.push_str(SIGN_OUT_FORM);
+    with_forms("Calls that wait for a person", &body)
 }
 
 /// `GET /approvals/{id}`: one, also for a while after its end, with the forms that answer it.

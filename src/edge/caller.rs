@@ -21,6 +21,7 @@ use percent_encoding::percent_decode_str;
 use crate::base::authority::{Authority, HostName, Origin};
 use crate::base::error::{Error, Kind, Result};
 use crate::edge::forwarded::Forwarded;
+use crate::edge::page;
 use crate::edge::parts::Parts;
 use crate::engine::process::jobs::JOB_PREFIX;
 use crate::kernel::auth::{Auth, Principal, Scope, Scopes};
@@ -152,7 +153,7 @@ impl Gatekeeper {
             return Ok(Admission::Preflight(preflight(method, &head.headers)));
         }
         complete(head);
-        let known = self.shared.identify(&head.headers, from, query_token.as_deref());
+        let known = self.shared.identify(head, from, query_token.as_deref());
         let principal = match need(&head.method, head.uri.path()) {
             Need::Nothing => known.ok().flatten().unwrap_or_else(|| self.shared.nobody.clone()),
             Need::Principal => known?.ok_or_else(unauthenticated)?,
@@ -246,7 +247,8 @@ impl Shared {
     }
 
     /// Whose credential the request carries. A bearer token that is not of this host's form is left to the plugin.
-    fn identify(&self, headers: &HeaderMap, from: From, query_token: Option<&[u8]>) -> Result<Option<Principal>> {
+    fn identify(&self, head: &Head, from: From, query_token: Option<&[u8]>) -> Result<Option<Principal>> {
+        let headers = &head.headers;
         let bearer = bearer(headers)?;
         for token in bearer.into_iter().chain(query_token) {
             if let Some(principal) = self.auth.token(token) {
@@ -259,7 +261,7 @@ impl Shared {
         }
         // What a browser adds by itself counts only when the page that made it ask is one of ours.
         let own_page = match fetch_site(headers) {
-            None => from == From::Own,
+            None => from == From::Own || (from == From::Unsaid && is_seen(head)),
             Some(b"same-origin" | b"none") => from != From::Allowed,
             Some(_) => false,
         };
@@ -280,10 +282,7 @@ impl Shared {
     }
 
     fn session(&self, headers: &HeaderMap) -> Option<Principal> {
-        let name = self.auth.cookie_name().as_bytes();
-        let lines = headers.get_all(COOKIE).iter();
-        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|c| *c == b';')).map(<[u8]>::trim_ascii);
-        pairs.find_map(|pair| self.auth.session(pair.strip_prefix(name)?.strip_prefix(b"=")?))
+        sessions(headers, self.auth.cookie_name()).find_map(|id| self.auth.session(id))
     }
 
     fn request_id(&self) -> Arc<str> {
@@ -362,6 +361,20 @@ fn unauthenticated() -> Error {
     Error::new(Kind::Unauthenticated, message)
 }
 
+/// What the cookies of that name hold.
+pub fn sessions<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(COOKIE).iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|c| *c == b';')).map(<[u8]>::trim_ascii);
+    pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// Whether a request is for what a page of the host shows. Over plain HTTP browsers say where a page lies on loopback
+/// alone, and no origin where they only look; a look changes nothing, its answer is for nobody else's page to read, and
+/// pages of other sites send no cookie at all, since it is `SameSite=Strict`.
+fn is_seen(head: &Head) -> bool {
+    matches!(head.method, Method::GET | Method::HEAD) && page::is_shown(head.uri.path())
+}
+
 /// The token of `Authorization: Bearer TOKEN`. Other schemes are left to the plugin.
 fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -376,7 +389,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>> {
 }
 
 /// Where a browser says that the page lies; several words, which no browser sends, are as good as a foreign one.
-fn fetch_site(headers: &HeaderMap) -> Option<&[u8]> {
+pub fn fetch_site(headers: &HeaderMap) -> Option<&[u8]> {
     let mut sites = headers.get_all(FETCH_SITE).iter();
     let site = sites.next()?;
     Some(if sites.next().is_none() { site.as_bytes() } else { b"" })

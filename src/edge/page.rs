@@ -1,4 +1,4 @@
-//! Pages without script: one about this host at `/`, the end of a sign-in that went wrong, and what all pages share.
+//! Pages without script: one about this host at `/`, and what all pages share.
 //!
 //! Whatever a plugin said of itself is text here, never markup.
 
@@ -19,6 +19,12 @@ use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Kind};
 use crate::edge::parts::Parts;
+
+/// Where the form of [`SIGN_OUT_FORM`] goes.
+pub const SIGN_OUT: &str = "/sign-out";
+/// Ends the session of the browser that shows it; for pages with forms.
+pub const SIGN_OUT_FORM: &str =
+    "<form method=\"post\" action=\"/sign-out\"><p><button>Sign this browser out</button></p></form>\n";
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
                      table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;\
@@ -72,7 +78,8 @@ pub fn about(parts: &Parts) -> Response {
         }
         body.push_str("</table>\n");
     }
-    page(StatusCode::OK, "Plugbay", &body)
+    body.push_str(SIGN_OUT_FORM);
+    with_forms("Plugbay", &body)
 }
 
 /// Whether this is the path of a page that a person looks at.
@@ -81,19 +88,26 @@ pub fn is_page(path: &str) -> bool {
     matches!(path, "/" | "/docs" | "/approvals") || path.strip_prefix("/approvals/").is_some_and(is_id)
 }
 
+/// Whether this is the path of such a page, or of what one loads: those of `/docs` do.
+pub fn is_shown(path: &str) -> bool {
+    is_page(path) || path == "/openapi.json" || path.starts_with("/docs/")
+}
+
 /// The refusal of a page to a browser; `None` for other paths, and for programs.
 ///
 /// Its link asks again: a browser leaves the cookie out where it comes from another site, and here it comes from this one.
 pub fn refusal(head: &Head, error: &Error) -> Option<Response> {
     let finder = Finder::new("text/html");
     let shows_pages = head.headers.get_all(ACCEPT).iter().any(|value| finder.find(value.as_bytes()).is_some());
-    if !is_page(head.uri.path()) || !shows_pages || !matches!(error.kind(), Kind::Unauthenticated | Kind::Denied) {
+    // Where its form leads there is nothing to come back to.
+    let path = if head.uri.path() == SIGN_OUT { "/" } else { head.uri.path() };
+    if !is_page(path) || !shows_pages || !matches!(error.kind(), Kind::Unauthenticated | Kind::Denied) {
         return None;
     }
     let below = format!(
         "<p><a href=\"{path}\">Go on</a> if this browser is signed in. Else <code>plugbay sign-in {path}</code>, run where \
          the host runs, prints a link that does it and comes back here.</p>\n",
-        path = text(head.uri.path())
+        path = text(path)
     );
     let error = match error.kind() {
         Kind::Unauthenticated => &Error::new(Kind::Unauthenticated, "this page is for people who are signed in"),
@@ -101,11 +115,6 @@ pub fn refusal(head: &Head, error: &Error) -> Option<Response> {
     };
     let title = if error.kind() == Kind::Denied { "Not allowed" } else { "Not signed in" };
     Some(failed(title, error, &below))
-}
-
-/// The page for a sign-in link that signs nobody in.
-pub fn no_sign_in(error: &Error) -> Response {
-    failed("Not signed in", error, "")
 }
 
 /// The page of a failure, with more of it below; `below` is HTML.

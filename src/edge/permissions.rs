@@ -127,6 +127,7 @@ async fn add(
     }
     let gate = parts.toolbox.gate().clone();
     let made = kept_on_disk(move || {
+        caller.principal.still_counts()?;
         gate.rulebook().add(NewRule { list: wish.list, text: &wish.rule, by: caller.principal.name(), seen: None })
     });
     Ok(json(StatusCode::CREATED, &kept(&made.await?)))
@@ -142,7 +143,11 @@ async fn remove(
     let id = named(path)?;
     let id: u64 = id.parse().map_err(|_| Error::new(Kind::NotFound, format!("there is no added rule {id:?}")))?;
     let gate = parts.toolbox.gate().clone();
-    kept_on_disk(move || gate.rulebook().remove(id)).await?;
+    let removed = kept_on_disk(move || {
+        caller.principal.still_counts()?;
+        gate.rulebook().remove(id)
+    });
+    removed.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

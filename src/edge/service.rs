@@ -24,6 +24,7 @@ use crate::base::shutdown::panic_text;
 use crate::edge::access::{AccessLog, Account};
 use crate::edge::caller::{self, Admission, Gatekeeper};
 use crate::edge::failure;
+use crate::edge::leash::{Cut, leash};
 use crate::edge::link::{Link, Protocol, Service, Turn};
 use crate::edge::mcp_auth;
 use crate::edge::metrics::{self, Group, Metrics};
@@ -171,7 +172,10 @@ impl Core {
         };
         let (body, verdict) = match upload::receive(&head, incoming, self.terms(&found)).await {
             Ok(received) => received,
-            Err(error) => return Ok(ending(link, true, refusal(&error).map(Content::Kernel))),
+            Err(error) => {
+                let error = self.recorded(&head, Some(&caller.principal), error);
+                return Ok(ending(link, true, refusal(&error).map(Content::Kernel)));
+            }
         };
         let principal = caller.principal.clone();
         // Some behind a pointer: every request moves through a future that has room for all of them.
@@ -187,7 +191,7 @@ impl Core {
                 let opened = Box::pin(plugin_ws::open(&self.parts, &self.metrics, head, caller));
                 Ok(opened.await.map(Content::Kernel))
             }
-            Found::Host | Found::Nobody => Ok(self.route(head, body, caller).await.map(Content::Axum)),
+            Found::Host | Found::Nobody => self.route(head, body, caller).await.map(|it| it.map(Content::Axum)),
         };
         let response = match self.judged(&verdict, response) {
             Ok(response) => response,
@@ -201,9 +205,9 @@ impl Core {
         Ok(ending(link, verdict.is_open() && !streams, response))
     }
 
-    /// Records the refusal of a call whose caller lacks the scope; its body is not read.
-    fn recorded(&self, head: &Head, error: Error) -> Error {
-        match (caller::called(&head.method, head.uri.path()), head.extensions.get::<Principal>()) {
+    /// Records the refusal of a call whose body is not read: its caller lacks the scope, or it is announced as too large.
+    fn recorded(&self, head: &Head, principal: Option<&Principal>, error: Error) -> Error {
+        match (caller::called(&head.method, head.uri.path()), principal) {
             (Some(tool), Some(principal)) => {
                 self.parts.toolbox.refuse(&Misfit { door: Door::Http, principal, tool: &tool }, error)
             }
@@ -217,7 +221,7 @@ impl Core {
         if link.service == Service::Reserve && !HEALTH.contains(&path) {
             return Err(full());
         }
-        let caller = match admission.map_err(|error| self.recorded(head, error))? {
+        let caller = match admission.map_err(|error| self.recorded(head, head.extensions.get(), error))? {
             Admission::Pass(caller) => caller,
             Admission::Preflight(response) => return Ok(Entry::Answered(response)),
         };
@@ -250,8 +254,14 @@ impl Core {
         Terms { limit, stall_time: limits.stall_time }
     }
 
-    /// Asks the host's own router.
-    async fn route(&self, head: Head, body: Body, caller: Caller) -> AxumResponse {
+    /// Asks the host's own router. While the bytes of a request come its token may be taken back: then it is refused,
+    /// whatever its handler made of what it got. A call of a tool sees to that by itself, and records it.
+    async fn route(&self, head: Head, body: Body, caller: Caller) -> Result<AxumResponse> {
+        let is_call = caller::called(&head.method, head.uri.path()).is_some() || head.uri.path() == mcp_auth::PATH;
+        let (body, cut) = match body {
+            Body::Stream(_) if !is_call => leash(body, &caller.principal),
+            other => (other, None),
+        };
         let body = match body {
             Body::Empty => AxumBody::empty(),
             Body::Full(bytes) => AxumBody::from(bytes),
@@ -259,10 +269,8 @@ impl Core {
         };
         let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(caller);
-        match self.router.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        let Ok(response) = self.router.clone().call(request).await;
+        cut.and_then(Cut::take).map_or(Ok(response), Err)
     }
 
     /// A request whose body broke a limit is answered so, whatever its handler made of it.

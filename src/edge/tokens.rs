@@ -1,25 +1,23 @@
-//! `/api/host/tokens`: list, add and revoke tokens; `/api/host/sign-in`, which makes a code, and `/sign-in/{code}`, which
-//! turns it into a cookie and goes on to the page that its query `to` names.
+//! `/api/host/tokens`: list, add and revoke tokens.
 //!
 //! That only the scope `admin` comes to the tokens is the gate's work; that nobody gives away more than they have is ours.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get};
 use axum::{Extension, Router};
-use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
-use http::{HeaderValue, Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::edge::answer::{json, kept, named, whole};
 use crate::edge::failure::Failure;
-use crate::edge::page::{is_page, no_sign_in};
 use crate::edge::parts::Parts;
-use crate::kernel::auth::{LOCAL, OWNER, Scope, Scopes, TokenRecord};
+use crate::edge::sign_in;
+use crate::kernel::auth::{OWNER, Scope, Scopes, TokenRecord};
 use crate::kernel::call::Caller;
 
 /// The routes of tokens and of sign-in.
@@ -27,8 +25,7 @@ pub fn router() -> Router<Parts> {
     Router::new()
         .route("/api/host/tokens", get(list).post(add))
         .route("/api/host/tokens/{name}", delete(revoke))
-        .route("/api/host/sign-in", post(offer_sign_in))
-        .route("/sign-in/{code}", get(sign_in))
+        .merge(sign_in::router())
 }
 
 /// What is asked for with `POST /api/host/tokens`.
@@ -66,7 +63,8 @@ async fn add(
         );
         return Err(Error::new(Kind::Denied, message).into());
     }
-    let (token, record) = kept(move || parts.auth.add(&wish.name, scopes, wish.days)).await?;
+    let made = kept(move || parts.auth.add_by(Some(&caller.principal), &wish.name, scopes, wish.days));
+    let (token, record) = made.await?;
     let mut answer = shown(&record);
     answer["token"] = token.into();
     Ok(json(StatusCode::CREATED, &answer))
@@ -76,52 +74,6 @@ async fn revoke(State(parts): State<Parts>, path: Result<Path<String>, PathRejec
     let name = named(path)?;
     kept(move || parts.auth.revoke(&name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// `POST /api/host/sign-in`: `{"path"}`, of a link that signs a browser in as who asks, once, within ten minutes.
-async fn offer_sign_in(State(parts): State<Parts>, Extension(caller): Extension<Caller>) -> Result<Response, Failure> {
-    if caller.principal.name() == LOCAL {
-        let message = "without a token there is nobody to sign in: ask with one";
-        return Err(Error::new(Kind::Denied, message).into());
-    }
-    let code = parts.auth.offer_sign_in(caller.principal)?;
-    Ok(json(StatusCode::CREATED, &object!({ "path": format!("/sign-in/{code}") })))
-}
-
-async fn sign_in(
-    State(parts): State<Parts>,
-    Extension(caller): Extension<Caller>,
-    method: Method,
-    RawQuery(query): RawQuery,
-    path: Result<Path<String>, PathRejection>,
-) -> Response {
-    // A look at the link must not use it up.
-    if method == Method::HEAD {
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    let session = match named(path).and_then(|code| parts.auth.sign_in(&code)) {
-        Ok(session) => session,
-        Err(error) => return no_sign_in(&error),
-    };
-    let secure = if caller.scheme == "https" { "; Secure" } else { "" };
-    let cookie = format!("{}={session}; Path=/; HttpOnly; SameSite=Strict{secure}", parts.auth.cookie_name());
-    let Ok(cookie) = HeaderValue::try_from(cookie) else {
-        return Failure(Error::new(Kind::Internal, "the session's cookie is not valid")).into_response();
-    };
-    let headers = [
-        (LOCATION, goal(query.as_deref().unwrap_or_default())),
-        (SET_COOKIE, cookie),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    ];
-    (StatusCode::SEE_OTHER, headers).into_response()
-}
-
-/// Where a browser goes that has signed in: to the page of this host that `to` names, else to the one about it.
-fn goal(query: &str) -> HeaderValue {
-    let mut given = url::form_urlencoded::parse(query.as_bytes());
-    let to = given.find(|(name, _)| name == "to").map(|(_, path)| path).filter(|path| is_page(path));
-    to.and_then(|path| HeaderValue::from_str(&path).ok()).unwrap_or(HeaderValue::from_static("/"))
 }
 
 fn shown(record: &TokenRecord) -> Value {

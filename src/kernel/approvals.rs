@@ -215,10 +215,12 @@ impl Approvals {
     /// done before the answer counts is never done for one that does not.
     ///
     /// # Errors
-    /// As [`Approvals::check`]. `Conflict`: another answers it at this moment.
+    /// As [`Approvals::check`]. `Conflict`: another answers it at this moment. `Unauthenticated`: the token of `who` was
+    /// taken back since the answer began to come.
     pub fn claim(&self, id: &str, digest: &str, who: (&Principal, Through)) -> Result<Claim> {
         let approval = self.check(id, digest, who.0, who.1)?;
         let mut held = self.held();
+        who.0.still_counts()?;
         let still = held
             .open
             .get_mut(id)

@@ -187,6 +187,17 @@ impl Auth {
         Ok(code)
     }
 
+    /// Whom a sign-in code would sign a browser in as. Looking does not use it up.
+    ///
+    /// # Errors
+    /// `Unauthenticated`: the code is unknown, was used or is too old.
+    pub fn offered(&self, code: &str) -> Result<Principal> {
+        let digest = digest_of(code.as_bytes());
+        let codes = locked(&self.shared.codes);
+        let found = codes.iter().find(|code| same(&code.digest, &digest)).filter(|code| code.is_valid());
+        found.map(|code| code.principal.clone()).ok_or_else(no_code)
+    }
+
     /// Turns a sign-in code into a session: the text that the cookie holds.
     ///
     /// # Errors
@@ -199,11 +210,7 @@ impl Auth {
             let place = codes.iter().position(|code| same(&code.digest, &digest));
             place.map(|place| codes.remove(place))
         };
-        let Some(Pass { principal, .. }) = found.filter(Pass::is_valid) else {
-            let message = "this sign-in link is unknown, was used, or is older than ten minutes: `plugbay sign-in` prints \
-                           a new one";
-            return Err(Error::new(Kind::Unauthenticated, message));
-        };
+        let Pass { principal, .. } = found.filter(Pass::is_valid).ok_or_else(no_code)?;
         let visit = Pass { digest: digest_of(id.as_bytes()), until: Instant::now() + SESSION_TIME, principal };
         push(&mut locked(&self.shared.sessions), visit, &SESSIONS);
         Ok(id)
@@ -230,8 +237,24 @@ impl Auth {
     /// `Invalid`: a bad name, no scope, or a bad number of days. `Conflict`: the name is taken. `Busy`: there are too
     /// many. `Unavailable`: it cannot be written; then it does not exist.
     pub fn add(&self, name: &str, scopes: Scopes, days: Option<u32>) -> Result<(String, TokenRecord)> {
+        self.add_by(None, name, scopes, days)
+    }
+
+    /// The same as the wish of `maker`, whose token must count until no revocation can come between.
+    ///
+    /// # Errors
+    /// As [`Auth::add`]. `Unauthenticated`: the maker's token was taken back; then nothing is made.
+    pub fn add_by(
+        &self,
+        maker: Option<&Principal>,
+        name: &str,
+        scopes: Scopes,
+        days: Option<u32>,
+    ) -> Result<(String, TokenRecord)> {
         check_new(name, scopes, days)?;
         let _alone = locked(&self.shared.changes);
+        // Revoking holds the same lock.
+        maker.map_or(Ok(()), Principal::still_counts)?;
         let old = self.shared.tokens.load_full();
         if name == OWNER || name == LOCAL || old.records.iter().any(|record| *record.name == *name) {
             let message = format!("there is a principal {name:?} already: revoke it first, or choose another name");
@@ -372,6 +395,12 @@ fn make_owner(store: &Store) -> Result<Arc<str>> {
 
 fn new_owner() -> Result<String> {
     Ok(format!("{TOKEN_PREFIX}{}", random_text()?))
+}
+
+fn no_code() -> Error {
+    let message =
+        "this sign-in link is unknown, was used, or is older than ten minutes: `plugbay sign-in` prints a new one";
+    Error::new(Kind::Unauthenticated, message)
 }
 
 fn check_new(name: &str, scopes: Scopes, days: Option<u32>) -> Result<()> {

@@ -26,6 +26,8 @@ use crate::kernel::store::Store;
 
 /// How many differences of a tool a person is shown.
 const DIFFERENCES: usize = 20;
+/// Bytes of arguments that are read at once: a long line for a shell takes a few hundredths of a second.
+const SHORT: usize = 2 << 10;
 
 /// A call that may run. Only [`Gate::admit`] makes one, so no door goes round the gate.
 #[derive(Debug)]
@@ -418,10 +420,10 @@ fn subject(call: &ToolCall, facts: &Facts) -> Subject {
     }
 }
 
-/// What a call does. A path is looked up where it holds up no other request.
+/// What a call does. A path is looked up, and what is long is read, where it holds up no other request.
 async fn specifier_of(facts: &Facts, call: &ToolCall) -> Option<Specifier> {
     let template = facts.template.as_ref()?;
-    if !template.asks_the_disk() {
+    if !template.asks_the_disk() && call.arguments.text().as_str().len() <= SHORT {
         return Some(template.render(call.arguments.value()));
     }
     let (asked, arguments) = (template.clone(), call.arguments.value().clone());

@@ -15,8 +15,11 @@ pub mod record; // 1.0
 pub mod redact; // 1.0
 pub mod secret; // 1.0
 pub mod store; // 1.0
+pub mod told; // 1.0
 pub mod unseen; // 1.0
 pub mod upstream; // 1.0
+pub mod address; // 1.05
+pub mod pathname; // 1.05
 pub mod word; // 1.05
 pub mod shells; // 1.07
 pub mod auth; // 1.1
@@ -28,7 +31,9 @@ pub mod switches; // 1.1
 pub mod wrapper; // 1.1
 pub mod legible; // 1.1
 pub mod doubt; // 1.1
+pub mod keeper; // 1.15
 pub mod retention; // 1.15
+pub mod entry; // 1.16
 pub mod audit; // 1.2
 pub mod connection; // 1.2
 pub mod rule; // 1.2
@@ -36,7 +41,10 @@ pub mod shell; // 1.2
 pub mod call; // 1.3
 pub mod members; // 1.3
 pub mod specifier; // 1.3
+pub mod misfit; // 1.305
 pub mod readable; // 1.305
+pub mod misfit_url; // 1.306
+pub mod trial; // 1.306
 pub mod lint; // 1.31
 pub mod rules; // 1.31
 pub mod judge; // 1.32

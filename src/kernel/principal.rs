@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::error::{Error, Kind, Result};
+
 /// What a principal may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +117,19 @@ impl Principal {
     /// Whether its token was taken back or has expired.
     pub fn is_revoked(&self) -> bool {
         self.shared.revoked.is_cancelled() || self.shared.expires.is_some_and(|end| end <= OffsetDateTime::now_utc())
+    }
+
+    /// Refuses what is still under way for a token that was taken back since the request was let in. To be asked where a
+    /// change can no longer be stopped: under its lock, say.
+    ///
+    /// # Errors
+    /// `Unauthenticated`: the token was taken back or has expired.
+    pub fn still_counts(&self) -> Result<()> {
+        if !self.is_revoked() {
+            return Ok(());
+        }
+        let message = format!("the token of {} was revoked or has expired meanwhile: nothing was done", self.name());
+        Err(Error::new(Kind::Unauthenticated, message))
     }
 
     /// Resolves when its token is taken back or expires; a socket then closes. Needs a tokio runtime with a timer.

@@ -246,6 +246,78 @@ async fn a_cookie_counts_only_for_the_hosts_own_pages() {
     assert_eq!(host.get("/api/demo", &["Sec-Fetch-Site: none", &other]).await.status, 401);
 }
 
+#[tokio::test]
+async fn over_plain_http_a_browser_that_says_nothing_of_itself_is_shown_the_pages_and_no_more() {
+    let host = Host::start().await;
+    let cookie = sign_in(&host).await;
+    for (start, more, status) in [
+        // What browsers send to an address that is not loopback: no Sec-Fetch, and an origin with forms alone.
+        ("GET /", "Accept: text/html", 200),
+        ("HEAD /approvals", "Accept: text/html", 200),
+        ("GET /approvals/none", "Accept: text/html", 404),
+        ("GET /docs", "Accept: text/html", 200),
+        ("GET /docs/start.js", "Accept: */*", 200),
+        ("GET /openapi.json", "Accept: */*", 200),
+        ("GET /api/host/status", "Accept: */*", 403),
+        ("GET /api/demo", "Accept: */*", 403),
+        ("POST /", "Accept: text/html", 403),
+        ("POST /approvals/none", "Accept: text/html", 403),
+        ("POST /sign-out", "Accept: text/html", 403),
+        ("GET /", "Sec-Fetch-Site: cross-site", 403),
+        ("GET /", "Origin: http://evil.example", 403),
+        ("GET /", "Sec-Fetch-Site: same-site", 403),
+    ] {
+        assert_eq!(host.ask(start, &[&cookie, more], "").await.status, status, "{start} {more}");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_link_is_used_up_by_nothing_that_a_person_does_not_see() {
+    let host = Host::start().await;
+    let auth = &host.parts.auth;
+    let code = auth.offer_sign_in(auth.owner()).unwrap();
+    let link = format!("/sign-in/{code}?to=/approvals");
+    for (lines, status) in [
+        (vec!["Sec-Fetch-Site: cross-site", "Sec-Fetch-Dest: image"], 403),
+        (vec!["Sec-Fetch-Site: cross-site", "Sec-Fetch-Dest: iframe"], 403),
+        (vec!["Sec-Fetch-Site: none", "Sec-Fetch-Dest: empty"], 403),
+        (vec!["Sec-Fetch-Site: none", "Sec-Fetch-Dest: document", "Sec-Fetch-Dest: image"], 403),
+        (vec!["Sec-Fetch-Site: none", "Sec-Fetch-Dest: document", "Sec-Purpose: prefetch;prerender"], 403),
+        (vec!["Sec-Fetch-Site: cross-site", "Sec-Fetch-Dest: document"], 200),
+        (vec!["Sec-Fetch-Site: same-site", "Sec-Fetch-Dest: document"], 200),
+    ] {
+        let reply = host.get(&link, &lines).await;
+        assert_eq!((reply.status, reply.header("set-cookie")), (status, None), "{lines:?}: {}", reply.text());
+        let asks = format!("href=\"{link}\">Sign this browser in as owner</a>");
+        assert_eq!(reply.text().contains(&asks), status == 200, "{lines:?}: {}", reply.text());
+    }
+    let strange = host.get("/sign-in/unknown", &["Sec-Fetch-Site: cross-site", "Sec-Fetch-Dest: document"]).await;
+    assert_eq!(strange.status, 401);
+    let reply = host.get(&link, &["Sec-Fetch-Site: same-origin", "Sec-Fetch-Dest: document"]).await;
+    assert_eq!((reply.status, reply.header("location")), (303, Some("/approvals")));
+}
+
+#[tokio::test]
+async fn signing_out_ends_that_session_and_no_other() {
+    let host = Host::start().await;
+    let (cookie, other) = (sign_in(&host).await, sign_in(&host).await);
+    let own = format!("Origin: http://{}", host.address);
+    for refused in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Accept: text/html"] {
+        assert_eq!(host.ask("POST /sign-out", &[&cookie, refused], "").await.status, 403, "{refused}");
+    }
+    let reply = host.ask("POST /sign-out", &[&cookie, &own], "").await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.text().contains("<h1>Signed out</h1>"), "{}", reply.text());
+    let gone = reply.header("set-cookie").unwrap();
+    assert!(gone.contains("=; Path=/;") && gone.ends_with("; Max-Age=0"), "{gone}");
+    assert_eq!(host.get("/", &[&cookie, &own]).await.status, 401);
+    assert_eq!(host.ask("POST /sign-out", &[&cookie, &own], "").await.status, 401);
+    assert_eq!(host.get("/", &[&other, &own]).await.status, 200);
+    // A program has no session to end.
+    let reply = host.owned("POST /sign-out", "").await;
+    assert_eq!((reply.status, reply.text().contains("<h1>Not signed in</h1>")), (200, true));
+}
+
 /// Signs in as the owner; the header line of the cookie.
 async fn sign_in(host: &Host) -> String {
     let code = host.parts.auth.offer_sign_in(host.parts.auth.owner()).unwrap();
