@@ -95,7 +95,7 @@ def test_many_large_messages_take_little_more_memory_than_one(tmp_path: Path) ->
         asked = request(host.token, "nothing", zeros(3 << 20))
 
         def ask(_number: int) -> int:
-            return httpx.post(f"{host.url}/mcp", **asked).json()["error"]["code"]
+            return int(httpx.post(f"{host.url}/mcp", **asked).json()["error"]["code"])
 
         before = peak(host)
         assert ask(0) == -32602
