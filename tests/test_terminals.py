@@ -75,8 +75,9 @@ class Terminal:
         return self.said
 
     def _more(self) -> bool:
-        ready, _, _ = select.select([self._master], [], [], PATIENCE_S)
-        assert ready, f"nothing more came after {self.said!r}"
+        poll = select.poll()
+        poll.register(self._master, select.POLLIN)
+        assert poll.poll(PATIENCE_S * 1000), f"nothing more came after {self.said!r}"
         piece = b""
         # Where nobody has the other end open, Linux says so by an error.
         with suppress(OSError):
