@@ -288,6 +288,7 @@ impl App {
         if let Some(runtime) = runtime {
             // Nothing is left of them, unless the host was never waited for.
             runtime.block_on(self.parts.processes.close(Instant::now() + GRACE));
+            self.parts.processes.equipment().end();
             runtime.block_on(self.parts.toolbox.audit().close(GRACE));
             let late = runtime.handle().block_on(self.parts.shutdown.finished(GRACE));
             if !late.is_empty() {

@@ -134,7 +134,9 @@ def are_gone(pids: list[int]) -> bool:
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             try:
-                if not select.select([descriptor], [], [], PATIENCE_S)[0]:
+                ended = select.poll()
+                ended.register(descriptor, select.POLLIN)
+                if not ended.poll(PATIENCE_S * 1000):
                     return False
             finally:
                 os.close(descriptor)

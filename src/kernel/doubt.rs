@@ -94,12 +94,17 @@ pub fn is_reserved(word: &Word) -> bool {
     word.known.as_deref().is_some_and(|name| RESERVED.contains(&name) || name.starts_with('-'))
 }
 
+/// Whether the shell evaluates what a variable is set to, in `NAME=value`: as a number, in which names may run commands.
+pub fn is_evaluated(assignment: &str) -> bool {
+    let numbers = ["RANDOM", "SRANDOM", "OPTIND", "HISTCMD", "SECONDS", "LINENO", "EPOCH", "BASHPID"];
+    numbers.iter().any(|name| assignment.starts_with(name))
+}
+
 /// Whether a command of the shell's own evaluates words that are not known here: names with an index, which may run
 /// commands.
 pub fn evaluates(words: &[Word]) -> bool {
     let Some(name) = words.first().and_then(|word| word.known.as_deref()) else { return false };
     let arguments = &words[1..];
-    let is_unknown = |word: &Word| word.known.is_none();
     match name {
         // They make names of commands, or run words, now or later.
         "let" | "declare" | "typeset" | "local" | "alias" | "hash" | "compgen" | "complete" | "bind" | "enable"
@@ -109,22 +114,46 @@ pub fn evaluates(words: &[Word]) -> bool {
         {
             true
         }
-        "read" | "mapfile" | "readarray" | "unset" | "export" | "readonly" | "getopts" | "wait" => {
-            arguments.iter().any(is_unknown)
+        is_set_by @ ("read" | "mapfile" | "readarray" | "unset" | "export" | "readonly" | "getopts" | "wait") => {
+            let obeyed =
+                |name: &str| is_evaluated(name) || (is_telling(name) && !matches!(is_set_by, "export" | "readonly"));
+            let is_odd = |name: &str| name.contains('[') || obeyed(name);
+            arguments.iter().any(|word| word.known.as_deref().is_none_or(is_odd))
         }
         "printf" => arguments.first().is_some_and(|first| {
             first.splits
                 || first.known.is_none()
                 // It sets a variable, which may be one that later commands obey.
-                || first.known.as_deref().is_some_and(|known| known.starts_with("-v"))
+                || first.known.as_deref().is_some_and(|known| known.starts_with("-v") || counts(known))
         }),
-        "test" | "[" => {
-            let is_two = arguments.get(1).and_then(|word| word.known.as_deref()).is_some_and(|word| {
-                ["=", "==", "!=", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef"].contains(&word)
-            });
-            arguments.iter().any(|word| word.splits || word.known.as_deref() == Some("-v"))
-                || (arguments.first().is_some_and(is_unknown) && !is_two)
-        }
+        "test" => tests(arguments),
+        "[" => tests(arguments.strip_suffix(&[Word::plain("]")]).unwrap_or(arguments)),
         _ => false,
     }
+}
+
+/// Whether a test may evaluate one of its words as the name of a variable: one that is not known may be `-v`.
+fn tests(arguments: &[Word]) -> bool {
+    let known = |word: &Word| word.known.clone();
+    let names = |word: &str| matches!(word, "-v" | "-R");
+    if arguments.iter().any(|word| word.splits || word.known.as_deref().is_some_and(names)) {
+        return true;
+    }
+    if arguments.iter().all(|word| word.known.is_some()) {
+        return false;
+    }
+    match arguments {
+        [operator, _] => known(operator).is_none_or(|operator| !operator.starts_with('-')),
+        [_, operator, _] => {
+            let two = ["=", "==", "!=", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef"];
+            known(operator).is_none_or(|operator| !two.contains(&operator.as_str()))
+        }
+        _ => true,
+    }
+}
+
+/// Whether a format of `printf` sets a variable to how much was written.
+fn counts(format: &str) -> bool {
+    let is_sign = |c: char| c.is_ascii_digit() || "-+ #0'.*hlLqjzt".contains(c);
+    format.split('%').skip(1).any(|rest| rest.trim_start_matches(is_sign).starts_with('n'))
 }

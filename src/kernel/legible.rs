@@ -92,6 +92,8 @@ impl Scanner<'_> {
             '(' if !may_begin || self.rest.starts_with('(') => return None,
             '(' => self.enter()?,
             ')' => (self.open.pop()? == Within::Parentheses).then_some(())?,
+            // `{name}>` sets a variable, and may evaluate an index in it.
+            '<' | '>' if before == '}' => return None,
             '<' if self.rest.starts_with("<<") => {
                 self.rest = &self.rest[2..];
                 // A document, or what no shell knows.

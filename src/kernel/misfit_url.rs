@@ -61,7 +61,12 @@ impl<'a> Written<'a> {
         if !whole && !rest.contains(['/', '?', '#']) {
             // The host goes on behind the `*`, so that it cannot be parsed.
             let known = SPECIAL.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-            let odd = known && (!rest.is_ascii() || head.contains(|c: char| c.is_ascii_uppercase()));
+            // A name of a user keeps its letters.
+            let host = rest.rsplit('@').next().unwrap_or(rest);
+            let is_large = |c: char| c.is_ascii_uppercase();
+            let may_be_user = self.authority.contains('@') && !rest.contains('@');
+            let odd =
+                known && (!rest.is_ascii() || scheme.contains(is_large) || (!may_be_user && host.contains(is_large)));
             return odd.then(|| self.small_host());
         }
         // The last step of a path may go on behind the `*`.
@@ -82,8 +87,8 @@ impl<'a> Written<'a> {
     /// What is wrong behind a `*`: the rest of the pattern fits only what that takes from another place of the URL.
     fn odd_rest(&self, list: List) -> Option<Misfit> {
         let likely = |problem: &str, cure: String| Some(Misfit::likely(format!("no {problem}"), cure));
-        if self.is_parsed() && (!self.authority.is_ascii() || self.authority.contains(|c: char| c.is_ascii_uppercase()))
-        {
+        let host = self.authority.rsplit('@').next().unwrap_or(self.authority);
+        if self.is_parsed() && (!host.is_ascii() || host.contains(|c: char| c.is_ascii_uppercase())) {
             return likely("URL has such a host", self.small_host());
         }
         if let Some(authority) = self.without_port() {

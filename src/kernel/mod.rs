@@ -22,6 +22,8 @@ pub mod address; // 1.05
 pub mod pathname; // 1.05
 pub mod word; // 1.05
 pub mod shells; // 1.07
+pub mod options; // 1.07
+pub mod git; // 1.08
 pub mod auth; // 1.1
 pub mod fingerprint; // 1.1
 pub mod journal; // 1.1

@@ -12,10 +12,10 @@ use brush_parser::ast::{
 };
 use brush_parser::{Parser, ParserOptions};
 
-use crate::kernel::doubt::{evaluates, is_harmless, is_reserved, is_telling};
+use crate::kernel::doubt::{evaluates, is_evaluated, is_harmless, is_reserved, is_telling};
 use crate::kernel::flat::flat;
 use crate::kernel::legible::levels;
-use crate::kernel::word::{self, Word, escaped, has_names};
+use crate::kernel::word::{self, Word, escaped};
 use crate::kernel::wrapper::{self, Beside, End, Unwrapped};
 
 pub use crate::kernel::word::is_unseen;
@@ -131,6 +131,9 @@ impl Found {
     }
 
     fn pipeline(&mut self, pipeline: &Pipeline) -> Option<()> {
+        // To some shells `time` is a program, and an assignment its argument.
+        let is_plain = |command: &Node| matches!(command, Node::Simple(simple) if simple.prefix.is_none());
+        (pipeline.timed.is_none() || pipeline.seq.first().is_some_and(is_plain)).then_some(())?;
         pipeline.seq.iter().try_for_each(|command| self.command(command))
     }
 
@@ -161,7 +164,7 @@ impl Found {
             CompoundCommand::BraceGroup(group) => self.list(&group.list),
             CompoundCommand::Subshell(group) => self.list(&group.list),
             CompoundCommand::ForClause(clause) => {
-                self.variable(&format!("{}=*", clause.variable_name));
+                self.variable(&format!("{}=*", clause.variable_name))?;
                 clause.values.iter().flatten().try_for_each(|word| self.word(&word.value).map(drop))?;
                 self.list(&clause.body.list)
             }
@@ -212,7 +215,7 @@ impl Found {
         let mut starts = std::iter::once(&0).chain(&unwrapped.starts);
         (!starts.any(|start| evaluates(&words[*start..]) || is_reserved(&words[*start]))).then_some(())?;
         for variable in &unwrapped.variables {
-            self.variable_of_command(variable);
+            self.variable_of_command(variable)?;
         }
         match unwrapped.end {
             End::Command | End::Unknown => self.commands.push(command),
@@ -263,44 +266,33 @@ impl Found {
     }
 
     fn assignment(&mut self, assignment: &Assignment, is_of_command: bool) -> Option<()> {
-        let name = match &assignment.name {
-            AssignmentName::VariableName(name) => name,
-            AssignmentName::ArrayElementName(name, index) => {
-                harmless(index)?;
-                name
-            }
+        // To a shell that does not know the others, they are commands.
+        let (AssignmentName::VariableName(name), AssignmentValue::Scalar(word), false) =
+            (&assignment.name, &assignment.value, assignment.append)
+        else {
+            return None;
         };
-        let value = match &assignment.value {
-            AssignmentValue::Scalar(word) => self.word(&word.value)?,
-            AssignmentValue::Array(items) => {
-                for (index, value) in items {
-                    index.iter().try_for_each(|index| harmless(&index.value))?;
-                    self.word(&value.value)?;
-                }
-                Word::unknown()
-            }
-        };
+        let value = self.word(&word.value)?;
         let text = format!("{}={}", escaped(name), value.open);
-        if is_of_command {
-            self.variable_of_command(&text);
-        } else {
-            self.variable(&text);
+        if is_of_command { self.variable_of_command(&text) } else { self.variable(&text) }
+    }
+
+    /// A variable that one command gets: most change what some command does.
+    fn variable_of_command(&mut self, assignment: &str) -> Option<()> {
+        (!is_evaluated(assignment)).then_some(())?;
+        if !is_harmless(assignment) {
+            self.commands.push(whole(assignment));
         }
         Some(())
     }
 
-    /// A variable that one command gets: most change what some command does.
-    fn variable_of_command(&mut self, assignment: &str) {
-        if !is_harmless(assignment) {
-            self.commands.push(whole(assignment));
-        }
-    }
-
     /// A variable that is set for the rest, `NAME=value` as in a specifier: commands get it only if it was theirs before.
-    fn variable(&mut self, assignment: &str) {
+    fn variable(&mut self, assignment: &str) -> Option<()> {
+        (!is_evaluated(assignment)).then_some(())?;
         if is_telling(assignment) {
             self.commands.push(whole(assignment));
         }
+        Some(())
     }
 
     fn redirects(&mut self, redirects: Option<&RedirectList>) -> Option<()> {
@@ -349,14 +341,14 @@ impl Found {
         let mut command = whole(&format!("{sign} {}", word.written));
         match word.known.as_deref() {
             // An absolute name is what it leads to; where a link leads nobody looks.
-            Some(path) if path.starts_with('/') => {
+            Some(path) if path.starts_with('/') && !leads_anywhere(path) => {
                 let flat = format!("{sign} {}", escaped(&flat(path)));
                 command.allowable = vec![flat.clone()];
                 command.take_forms(&[flat]);
             }
-            Some(_) => {}
-            // What is put in may lead to any folder.
-            None => {
+            Some(path) if !path.starts_with('/') => {}
+            // What is put in, or a link of a process, may lead to any folder.
+            _ => {
                 let any = format!("{sign} *");
                 command.allowable = vec![any.clone()];
                 command.take_forms(&[format!("{sign} {}", word.open), any]);
@@ -365,6 +357,11 @@ impl Found {
         self.commands.push(command);
         Some(())
     }
+}
+
+/// Whether a path goes by what a process has open or sees as its root.
+fn leads_anywhere(path: &str) -> bool {
+    ["/proc/", "/dev/fd/"].iter().any(|folder| flat(path).starts_with(folder))
 }
 
 /// What is told in one way only.
@@ -388,16 +385,22 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
     }
     // A rule that forbids `rm` holds for `/bin/rm`, too.
     for start in std::iter::once(&0).chain(&unwrapped.starts) {
-        let name = words[*start].known.as_deref().and_then(|known| known.rsplit_once('/'));
+        let first = &words[*start];
+        let name = first.known.as_deref().and_then(|known| known.rsplit_once('/'));
         if let Some((_, name)) = name.filter(|(_, name)| !name.is_empty()) {
             let named = [&[Word::plain(name)], &words[start + 1..]].concat();
             command.take_forms(&[written(&named), open(&named)]);
         }
-    }
-    // One that forbids `git push` holds for `git -C . push`.
-    if let Some(own) = wrapper::own_command_of_git(words) {
-        let plain = [&[Word::plain("git")], &words[own..]].concat();
-        command.take_forms(&[written(&plain), open(&plain)]);
+        // What is put into a path may be the command's name, or hold it.
+        if first.known.is_none() && first.open.contains('/') {
+            let named = [&[Word::unknown()], &words[start + 1..]].concat();
+            command.take_forms(&[open(&named)]);
+        }
+        // One that forbids `git push` holds for `git -C . push`.
+        if let Some(own) = wrapper::own_command_of_git(&words[*start..]) {
+            let plain = [&[Word::plain("git")], &words[start + own..]].concat();
+            command.take_forms(&[written(&plain), open(&plain)]);
+        }
     }
     // A rule that forbids something may hold for what cannot be told.
     if unwrapped.end == End::Unknown {
@@ -419,9 +422,4 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
         command.allowable = inner.map(|last| format!("{}{end}", open(&words[*last..]))).into_iter().collect();
     }
     (command, unwrapped)
-}
-
-/// An arithmetic expression that is known to run nothing.
-fn harmless(expression: &str) -> Option<()> {
-    (!has_names(expression)).then_some(())
 }

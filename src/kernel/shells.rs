@@ -33,7 +33,7 @@ pub fn line_of_trap(arguments: &[Word]) -> End {
 }
 
 /// Letters of a shell's options that have no value and read no other file than those of its own kind.
-const SHELL_FLAGS: &str = "euxvnfabhmpiltBCEHPT";
+const SHELL_FLAGS: &str = "euxvnfbhmpiltBCEHPT";
 
 /// The line that a shell with these arguments reads. With a file it is a command like others; without, it reads what
 /// nobody knows.
@@ -85,7 +85,8 @@ pub fn asked_of_su(arguments: &[Word]) -> End {
     while let Some(word) = arguments.get(at) {
         at += 1;
         match word.known.as_deref() {
-            Some("-" | "-l" | "--login" | "-m" | "-p" | "--preserve-environment") => {}
+            // Not as at a login: that begins in another folder.
+            Some("-m" | "-p" | "--preserve-environment") => {}
             Some("-c" | "--command") if line.is_none() => {
                 line = Some(arguments.get(at).and_then(|line| line.known.clone()));
                 at += 1;

@@ -106,6 +106,8 @@ impl Word {
             WordPiece::ParameterExpansion(_) => {
                 has_plain_parameters(source?).then_some(())?;
                 self.expand(quoted);
+                // It is as many words as there are arguments, also within quotes.
+                self.splits |= source?.contains("$@");
             }
         }
         Some(())

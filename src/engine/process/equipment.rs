@@ -92,6 +92,13 @@ impl Equipment {
         self.spawner.get().ok_or_else(|| Error::new(Kind::Unavailable, "the host does not run yet"))
     }
 
+    /// Lets nothing be started any more. All that was started has to be gone by then.
+    pub fn end(&self) {
+        if let Some(spawner) = self.spawner.get() {
+            spawner.end();
+        }
+    }
+
     /// The host's own port.
     pub fn port(&self) -> u16 {
         self.port.load(Ordering::Relaxed)

@@ -51,9 +51,12 @@ pub struct Spawned {
     pub mark: Mark,
 }
 
-/// Starts processes. When it is dropped its thread ends, and with it every process that it has started.
+/// An order, and where it is told what came of it.
+type Asked = (Order, oneshot::Sender<io::Result<Spawned>>);
+
+/// Starts processes. When it is ended or dropped its thread ends, and with it every process that it has started.
 pub struct Spawner {
-    orders: Mutex<Sender<(Order, oneshot::Sender<io::Result<Spawned>>)>>,
+    orders: Mutex<Option<Sender<Asked>>>,
 }
 
 impl Spawner {
@@ -62,7 +65,7 @@ impl Spawner {
     /// # Errors
     /// `Internal`: the system gives no thread.
     pub fn start(handle: Handle, guard: Arc<Guard>) -> Result<Self> {
-        let (orders, taken) = mpsc::channel::<(Order, oneshot::Sender<io::Result<Spawned>>)>();
+        let (orders, taken) = mpsc::channel::<Asked>();
         let work = move || {
             for (order, answer) in taken {
                 let _inside = handle.enter();
@@ -75,7 +78,7 @@ impl Spawner {
         std::thread::Builder::new().name("plugbay-spawn".into()).spawn(work).map_err(|error| {
             Error::new(Kind::Internal, "the system gives no thread to start processes").with_source(error)
         })?;
-        Ok(Self { orders: Mutex::new(orders) })
+        Ok(Self { orders: Mutex::new(Some(orders)) })
     }
 
     /// Starts a process.
@@ -85,8 +88,14 @@ impl Spawner {
     pub async fn spawn(&self, order: Order) -> io::Result<Spawned> {
         let (answer, answered) = oneshot::channel();
         let gone = || io::Error::other("the host is ending");
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).send((order, answer)).map_err(|_| gone())?;
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        orders.ok_or_else(gone)?.send((order, answer)).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// Ends the thread, which holds on to the runtime: whoever keeps the host keeps nothing of it.
+    pub fn end(&self) {
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
