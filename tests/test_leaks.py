@@ -291,10 +291,13 @@ def test_memory_threads_and_descriptors_are_flat_over_many_requests(home: Path, 
                     assert [connection.answer()[0] for _ in range(151)] == [200] * 150 + [500]
 
         ask(30)
-        before = process.memory_info().rss, process.num_threads(), process.num_fds()
-        ask(140)
-        after = process.memory_info().rss, process.num_threads(), process.num_fds()
-        # One leaked kilobyte a request would be 20 MB.
+        # An allocator may take a step once; one leaked kilobyte a request would be 20 MB each time.
+        for _ in range(3):
+            before = process.memory_info().rss, process.num_threads(), process.num_fds()
+            ask(140)
+            after = process.memory_info().rss, process.num_threads(), process.num_fds()
+            if after[0] - before[0] < 4 << 20:
+                break
         assert after[0] - before[0] < 4 << 20
         assert after[1] <= before[1] + 4
         assert after[2] <= before[2] + 2

@@ -15,6 +15,7 @@ mod gate;
 mod hub;
 mod limits;
 mod lines;
+mod lines_misread;
 mod logs;
 mod manifests;
 mod misfits;

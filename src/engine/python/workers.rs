@@ -285,17 +285,14 @@ impl Workers {
         // A stuck thread must not keep the process.
         keywords.set_item("daemon", true)?;
         let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
-        self.seats().objects.insert(number, thread.clone().unbind());
         if let Err(error) = thread.call_method0("start") {
-            let never_started = {
-                let mut seats = self.seats();
-                seats.threads.remove(&number);
-                seats.standby -= 1;
-                seats.objects.remove(&number)
-            };
-            drop(never_started);
+            let mut seats = self.seats();
+            seats.threads.remove(&number);
+            seats.standby -= 1;
             return Err(error);
         }
+        // Not before: what has not started cannot be joined by a host that ends at this moment.
+        self.seats().objects.insert(number, thread.unbind());
         Ok(())
     }
 
