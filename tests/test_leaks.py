@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import sys
+import time
 import types
 import weakref
 from collections.abc import Callable
@@ -303,3 +305,25 @@ def test_memory_threads_and_descriptors_are_flat_over_many_requests(home: Path, 
         assert after[2] <= before[2] + 2
         assert client.get("/healthz").status_code == 200
         assert served.stop() == 0
+
+
+def core_threads() -> set[int]:
+    """Those of this process that start the processes of hosts."""
+    found = set()
+    for thread in psutil.Process().threads():
+        # One may end meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/self/task/{thread.id}/comm").read_text() == "plugbay-spawn\n":
+                found.add(thread.id)
+    return found
+
+
+def test_a_host_that_has_ended_keeps_no_thread_that_starts_processes() -> None:
+    before = core_threads()
+    with running_host():
+        begun = core_threads() - before
+        assert len(begun) == 1
+    until = time.monotonic() + PATIENCE_S
+    while (left := begun & core_threads()) and time.monotonic() < until:
+        pass
+    assert left == set()

@@ -17,7 +17,7 @@ const HARMLESS_VARIABLES: [&str; 10] = [
 ];
 
 /// Words that begin something else than a command, to every shell or to some.
-const RESERVED: [&str; 20] = [
+pub const RESERVED: [&str; 20] = [
     "!", "[[", "]]", "{", "}", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if",
     "in", "select", "then", "until",
 ];
@@ -109,22 +109,18 @@ pub fn evaluates(words: &[Word]) -> bool {
         // They make names of commands, or run words, now or later.
         "let" | "declare" | "typeset" | "local" | "alias" | "hash" | "compgen" | "complete" | "bind" | "enable"
         | "fc" | "history" => true,
-        "mapfile" | "readarray"
-            if arguments.iter().any(|word| word.known.as_deref().is_none_or(|word| word.starts_with("-C"))) =>
-        {
-            true
-        }
-        is_set_by @ ("read" | "mapfile" | "readarray" | "unset" | "export" | "readonly" | "getopts" | "wait") => {
-            let obeyed =
-                |name: &str| is_evaluated(name) || (is_telling(name) && !matches!(is_set_by, "export" | "readonly"));
-            let is_odd = |name: &str| name.contains('[') || obeyed(name);
+        setter @ ("read" | "mapfile" | "readarray" | "unset" | "export" | "readonly" | "getopts" | "wait") => {
+            // Those of `export` are shown as they are.
+            let is_shown = matches!(setter, "export" | "readonly");
+            let is_odd = |word: &str| {
+                // `mapfile -C` runs its value.
+                word.contains('[') || word.starts_with("-C") || is_evaluated(word) || (!is_shown && is_telling(word))
+            };
             arguments.iter().any(|word| word.known.as_deref().is_none_or(is_odd))
         }
         "printf" => arguments.first().is_some_and(|first| {
-            first.splits
-                || first.known.is_none()
-                // It sets a variable, which may be one that later commands obey.
-                || first.known.as_deref().is_some_and(|known| known.starts_with("-v") || counts(known))
+            // It sets a variable, which may be one that later commands obey.
+            first.splits || first.known.as_deref().is_none_or(|known| known.starts_with("-v") || counts(known))
         }),
         "test" => tests(arguments),
         "[" => tests(arguments.strip_suffix(&[Word::plain("]")]).unwrap_or(arguments)),
@@ -134,7 +130,6 @@ pub fn evaluates(words: &[Word]) -> bool {
 
 /// Whether a test may evaluate one of its words as the name of a variable: one that is not known may be `-v`.
 fn tests(arguments: &[Word]) -> bool {
-    let known = |word: &Word| word.known.clone();
     let names = |word: &str| matches!(word, "-v" | "-R");
     if arguments.iter().any(|word| word.splits || word.known.as_deref().is_some_and(names)) {
         return true;
@@ -143,10 +138,10 @@ fn tests(arguments: &[Word]) -> bool {
         return false;
     }
     match arguments {
-        [operator, _] => known(operator).is_none_or(|operator| !operator.starts_with('-')),
+        [operator, _] => operator.known.as_deref().is_none_or(|operator| !operator.starts_with('-')),
         [_, operator, _] => {
             let two = ["=", "==", "!=", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef"];
-            known(operator).is_none_or(|operator| !two.contains(&operator.as_str()))
+            operator.known.as_deref().is_none_or(|operator| !two.contains(&operator))
         }
         _ => true,
     }

@@ -14,9 +14,11 @@ use brush_parser::{Parser, ParserOptions};
 
 use crate::kernel::doubt::{evaluates, is_evaluated, is_harmless, is_reserved, is_telling};
 use crate::kernel::flat::flat;
+use crate::kernel::git::own_command_of_git;
 use crate::kernel::legible::levels;
+use crate::kernel::shells::End;
 use crate::kernel::word::{self, Word, escaped};
-use crate::kernel::wrapper::{self, Beside, End, Unwrapped};
+use crate::kernel::wrapper::{self, Beside, Unwrapped};
 
 pub use crate::kernel::word::is_unseen;
 
@@ -68,7 +70,7 @@ pub fn commands(line: &str) -> Option<Vec<Command>> {
     let read = || {
         let mut found = Found { commands: Vec::new(), depth: 0 };
         // The parser is another's: should it fail on a line, that line cannot be read.
-        catch_unwind(AssertUnwindSafe(|| found.line(line))).ok()??;
+        catch_unwind(AssertUnwindSafe(|| found.program(line))).ok()??;
         found.is_where_it_says().then_some(found.commands)
     };
     if readable(line)? <= NESTING {
@@ -113,6 +115,11 @@ impl Found {
 
     fn line(&mut self, line: &str) -> Option<()> {
         readable(line)?;
+        self.program(line)
+    }
+
+    /// Reads a line that is readable.
+    fn program(&mut self, line: &str) -> Option<()> {
         (self.depth <= NESTING).then_some(())?;
         self.depth += 1;
         let program = Parser::new(line.as_bytes(), &ParserOptions::default()).parse_program().ok()?;
@@ -339,15 +346,17 @@ impl Found {
             return Some(());
         }
         let mut command = whole(&format!("{sign} {}", word.written));
-        match word.known.as_deref() {
+        let leads_anywhere = |flat: &str| ["/proc/", "/dev/fd/"].iter().any(|folder| flat.starts_with(folder));
+        match word.known.as_deref().map(|path| path.starts_with('/').then(|| flat(path))) {
+            // A relative name is what it is.
+            Some(None) => {}
             // An absolute name is what it leads to; where a link leads nobody looks.
-            Some(path) if path.starts_with('/') && !leads_anywhere(path) => {
-                let flat = format!("{sign} {}", escaped(&flat(path)));
+            Some(Some(flat)) if !leads_anywhere(&flat) => {
+                let flat = format!("{sign} {}", escaped(&flat));
                 command.allowable = vec![flat.clone()];
                 command.take_forms(&[flat]);
             }
-            Some(path) if !path.starts_with('/') => {}
-            // What is put in, or a link of a process, may lead to any folder.
+            // What is put in, or what a process has open or sees as its root, may be in any folder.
             _ => {
                 let any = format!("{sign} *");
                 command.allowable = vec![any.clone()];
@@ -357,11 +366,6 @@ impl Found {
         self.commands.push(command);
         Some(())
     }
-}
-
-/// Whether a path goes by what a process has open or sees as its root.
-fn leads_anywhere(path: &str) -> bool {
-    ["/proc/", "/dev/fd/"].iter().any(|folder| flat(path).starts_with(folder))
 }
 
 /// What is told in one way only.
@@ -397,7 +401,7 @@ fn of_words(words: &[Word]) -> (Command, Unwrapped) {
             command.take_forms(&[open(&named)]);
         }
         // One that forbids `git push` holds for `git -C . push`.
-        if let Some(own) = wrapper::own_command_of_git(&words[*start..]) {
+        if let Some(own) = own_command_of_git(&words[*start..]) {
             let plain = [&[Word::plain("git")], &words[start + own..]].concat();
             command.take_forms(&[written(&plain), open(&plain)]);
         }

@@ -4,6 +4,7 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use crate::kernel::doubt::RESERVED;
 use crate::kernel::glob::Glob;
 use crate::kernel::misfit::Misfit;
 use crate::kernel::part::Part;
@@ -17,11 +18,6 @@ const ANY: &str = "…";
 const FIRST: [&str; 3] = ["… … …", "log … …", ANY];
 /// What a later one may be; some words want an end.
 const LATER: [&str; 3] = ["… … …", "log … …", "… ;"];
-/// Words of the shell's own, which begin no command.
-const RESERVED: [&str; 20] = [
-    "!", "{", "}", "[[", "if", "then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case", "esac",
-    "select", "function", "coproc", "time",
-];
 /// What begins a part that is a file.
 const FILES: [&str; 2] = ["> ", "< "];
 
@@ -123,7 +119,7 @@ fn quoted(word: &str) -> String {
 fn told(text: &str, specifier: &Specifier, list: List, bare: impl Fn(&Glob) -> Option<String>) -> Misfit {
     let does = if list == List::Allow { "allows" } else { "matches" };
     let first = text.split(' ').next().unwrap_or_default();
-    if RESERVED.contains(&first) {
+    if first == "time" || RESERVED.contains(&first) {
         let problem = format!("it {does} nothing: {first:?} is no command, but a word of the shell's own");
         return Misfit::likely(problem, "write a rule for each command that stands behind it, \"make *\"".to_owned());
     }

@@ -65,8 +65,11 @@ impl Word {
             // The parser hands out as text what it cannot read.
             WordPiece::Text(text) if expands(text) => return None,
             WordPiece::Text(text) if quoted == Quoted::No => self.add_bare(text),
-            // A shell that does not know it reads it, and where it ends, in another way.
-            WordPiece::AnsiCQuotedText(_) | WordPiece::GettextDoubleQuotedSequence(_) => return None,
+            // A shell that does not know the quotes reads them, and where they end, in another way; in arithmetic the value
+            // of a name is evaluated in turn, and may run commands.
+            WordPiece::AnsiCQuotedText(_)
+            | WordPiece::GettextDoubleQuotedSequence(_)
+            | WordPiece::ArithmeticExpression(_) => return None,
             WordPiece::Text(text) | WordPiece::SingleQuotedText(text) => self.know(text),
             WordPiece::EscapeSequence(text) => match text.strip_prefix('\\') {
                 // A line that goes on.
@@ -94,13 +97,6 @@ impl Word {
                 // What is quoted in it is unquoted once more.
                 (!line.contains('\\')).then_some(())?;
                 self.substituted.push(line.clone());
-                self.expand(quoted);
-            }
-            // The value of a name is evaluated in turn, and may run commands.
-            WordPiece::ArithmeticExpression(expression) if has_names(&expression.value) => return None,
-            WordPiece::ArithmeticExpression(_) => {
-                // What stands inside may run commands, at places that are not looked into.
-                (!runs_commands(source?)).then_some(())?;
                 self.expand(quoted);
             }
             WordPiece::ParameterExpansion(_) => {
@@ -176,13 +172,13 @@ fn ends_a_word(character: char) -> bool {
 }
 
 /// Whether a piece of a line may hold a command substitution.
-pub fn runs_commands(text: &str) -> bool {
+fn runs_commands(text: &str) -> bool {
     ["$(", "`", "<(", ">(", "${ ", "${|"].iter().any(|mark| text.contains(mark))
 }
 
 /// Whether every `$` of a text is a variable's plain value, and nothing in it is evaluated: no command, no index, no
 /// value that is read as code (`${x@P}`, `${!x}`).
-pub fn has_plain_parameters(text: &str) -> bool {
+fn has_plain_parameters(text: &str) -> bool {
     if text.contains('`') {
         return false;
     }
@@ -203,11 +199,6 @@ pub fn is_plain_parameter(inside: &str) -> bool {
     !name.is_empty()
         && (rest.is_empty() || rest.starts_with(['-', '+', '%', '#']))
         && rest.trim_start_matches(['-', '+', '%', '#']).chars().all(is_harmless)
-}
-
-/// Whether an arithmetic expression has names, whose values are evaluated as expressions themselves.
-pub fn has_names(expression: &str) -> bool {
-    expression.contains(|c: char| c.is_alphabetic() || matches!(c, '_' | '$' | '`'))
 }
 
 /// A known text as it stands in a specifier.

@@ -2,17 +2,13 @@
 
 use crate::kernel::git::done_by_git;
 use crate::kernel::options::{Wrapper, name_of, wrapper};
-use crate::kernel::shells::{OTHER_SHELLS, SHELLS, asked_of_su, line_of, line_of_trap, read_by_source};
+use crate::kernel::shells::{End, OTHER_SHELLS, SHELLS, asked_of_su, line_of, line_of_trap, read_by_source};
 use crate::kernel::word::Word;
-
-pub use crate::kernel::git::own_command_of_git;
-pub use crate::kernel::shells::End;
 
 const WRAPPERS: [Wrapper; 16] = [
     Wrapper {
-        // Nor `-i`, which begins in the home folder.
         flags: ("AbEHnPSkK", &["preserve-env", "non-interactive", "set-home", "stdin", "background"]),
-        // Not `-D` and `-R`: in another folder, or below another root, names are other files.
+        // Not `-i`, `-D` and `-R`: in another folder, or below another root, names are other files.
         values: ("ugphCrtTU", &["user", "group", "prompt", "host"]),
         ..wrapper("sudo", "", "")
     },
@@ -233,17 +229,14 @@ fn found_by(arguments: &[Word]) -> (End, Vec<Beside>) {
     let mut at = 0;
     while let Some(word) = arguments.get(at) {
         at += 1;
-        if word.known.is_none() {
-            // It may be any of its options, or several.
-            return (End::Unknown, Vec::new());
-        }
         match word.known.as_deref() {
             Some("-exec" | "-ok") => {}
-            // It writes into a file that its words name, takes away what it finds, or goes to where that is.
-            Some("-fprint" | "-fprint0" | "-fprintf" | "-fls" | "-delete" | "-execdir" | "-okdir") => {
+            // It writes into a file that its words name, takes away what it finds, or goes to where that is; what is not
+            // known may be any of its options, or several.
+            Some("-fprint" | "-fprint0" | "-fprintf" | "-fls" | "-delete" | "-execdir" | "-okdir") | None => {
                 return (End::Unknown, Vec::new());
             }
-            _ => continue,
+            Some(_) => continue,
         }
         let rest = &arguments[at..];
         // A `+` is an argument like others, but behind `{}`.
